@@ -1,0 +1,31 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Both set up .venv by themselves.
+PYTHON ?= python3
+BIN := .venv/bin
+# A worker must not find our `datasets` folder before Hugging Face's package of that name.
+export PYTHONSAFEPATH := 1
+
+.PHONY: demo test lint types tests slow clean
+
+.venv/installed: setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+	touch $@
+
+demo: .venv/installed
+	$(BIN)/bench run experiments/demo.yaml --out demo/runs
+	$(BIN)/bench report --out demo/runs --to demo/report --quiet
+
+test: lint types tests
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/installed
+	$(BIN)/mypy
+
+tests: .venv/installed
+	$(BIN)/pytest
+
+clean:
+	rm -rf .venv demo .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -1,0 +1,443 @@
+"""Contract tests that the core runs on every plugin, ours or a user's: `bench check NAME|PATH`."""
+
+from __future__ import annotations
+
+import gc
+import io
+import json
+import subprocess
+import sys
+import types
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmark.data import Batch, Dataset
+from benchmark.errors import UserError
+from benchmark.evaluate import predict, score
+from benchmark.method import Method
+from benchmark.protocol import Recipe, Sgd, Steps
+from benchmark.registry import DATASETS, METHODS, Plugin
+from benchmark.settings import Settings, parse_settings
+from benchmark.spec import open_dataset
+from benchmark.synthetic import Blobs
+from benchmark.train import Trainer, build_method, load_feeds
+
+CPU = torch.device("cpu")
+RECIPE = Recipe(epochs=4, batch_size=16, optimizer=Sgd(lr=0.05), schedule=Steps(every=2))
+
+
+@dataclass(frozen=True)
+class Result:
+    """The verdict of one contract test."""
+
+    name: str
+    verdict: str
+    """ok, fail or n/a"""
+    detail: str = ""
+
+    @property
+    def failed(self) -> bool:
+        return self.verdict == "fail"
+
+    @property
+    def colour(self) -> str:
+        return {"ok": "green", "fail": "red", "n/a": "yellow"}[self.verdict]
+
+
+class Broken(AssertionError):
+    """A plugin does not keep the contract; the message says how."""
+
+
+def check_plugin(name: str, data_root: Path | None = None) -> Iterator[Result]:
+    """Check a method or data set, by name or path, and yield a result for each test.
+
+    Raises:
+        UserError: when there is no such plugin.
+    """
+    bare = name.partition("[")[0]
+    if bare in DATASETS.known():
+        yield from check_dataset(name, data_root)
+    elif bare in METHODS.known():
+        yield from check_method(METHODS.find(bare))
+    else:
+        plugin = METHODS.find(name)
+        try:
+            plugin.load()
+        except UserError as not_a_method:
+            try:
+                DATASETS.find(name).load()
+            except UserError:
+                raise not_a_method from None
+            yield from check_dataset(name, data_root)
+        else:
+            yield from check_method(plugin)
+
+
+def _run(name: str, test: Callable[[], str | None]) -> Result:
+    try:
+        return Result(name, "ok", test() or "")
+    except Broken as broken:
+        return Result(name, "fail", str(broken))
+    except UserError as error:
+        return Result(name, "fail", str(error))
+    except Exception as error:  # whatever a plugin raises is its verdict
+        return Result(name, "fail", f"{type(error).__name__}: {error}")
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise `Broken` unless the condition holds."""
+    if not condition:
+        raise Broken(message)
+
+
+# --- methods -------------------------------------------------------------------------------------------------------
+
+
+def check_method(plugin: Plugin) -> Iterator[Result]:
+    """Run the contract tests of a method on synthetic tasks of two and three modalities."""
+    yield _run("imports alone", partial(_imports_alone, plugin))
+    kind = plugin.load()
+    yield _run("has a reference", lambda: require(bool(kind.reference.title), "expected reference.title"))
+    yield _run("settings are documented", partial(_documented, kind))
+    supported = 0
+    for count in (2, 3):
+        dataset = Blobs(Blobs.Config(num_modalities=count))
+        for variant in kind.expand(dataset.task):
+            config = parse_settings(kind.Config, variant, f"method {plugin.name}")
+            title = f"{count} modalities" + (f" {dict(variant)}" if variant else "")
+            reason = kind.unsupported(config, dataset.task)
+            if reason is not None:
+                yield Result(title, "n/a", reason)
+                continue
+            supported += 1
+            subject = Subject(kind, config, dataset)
+            for name, test in METHOD_TESTS.items():
+                yield _run(f"{title}: {name}", partial(test, subject))
+            for switch in kind.off_switches:
+                yield _run(
+                    f"{title}: off-switch {dict(switch.config)} equals {switch.equals}", partial(_off, subject, switch)
+                )
+    if not supported:
+        yield Result(
+            "supports some task", "fail", "expected support for two or three modalities, got a reason for both"
+        )
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A method under test on a task."""
+
+    kind: type[Method]
+    config: Settings
+    dataset: Dataset
+
+    def trainer(self, recipe: Recipe = RECIPE, seed: int = 0) -> Trainer:
+        feeds = load_feeds(self.dataset, recipe, CPU)
+        method = build_method(self.kind, self.config, self.dataset.task, recipe, seed, CPU)
+        return Trainer(method, feeds, recipe, seed, CPU)
+
+
+def train(trainer: Trainer, epochs: int | None = None) -> list[str]:
+    """Train and return the history as JSON lines."""
+    end = trainer.recipe.epochs if epochs is None else epochs
+    lines = []
+    while trainer.epoch < end:
+        lines.append(json.dumps(trainer.run_epoch()[0], sort_keys=True))
+    return lines
+
+
+def same_state(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Compare two trees of values and tensors bit for bit."""
+    flat = [list(_leaves(tree)) for tree in (one, other)]
+    return len(flat[0]) == len(flat[1]) and all(
+        path == path2 and (torch.equal(x, y) if isinstance(x, Tensor) and isinstance(y, Tensor) else x == y)
+        for (path, x), (path2, y) in zip(*flat, strict=True)
+    )
+
+
+def _leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(tree, Mapping):
+        for key in tree:
+            yield from _leaves(tree[key], f"{path}/{key}")
+    elif isinstance(tree, list | tuple):
+        for position, item in enumerate(tree):
+            yield from _leaves(item, f"{path}/{position}")
+    else:
+        yield path, tree
+
+
+def _imports_alone(plugin: Plugin) -> None:
+    code = f"import runpy; runpy.run_path({plugin.source!r})" if plugin.is_file else f"import {plugin.source}"
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    require(done.returncode == 0, f"a fresh interpreter could not import it: {done.stderr.strip().splitlines()[-1:]}")
+
+
+def _documented(kind: type[Method]) -> None:
+    bare = [name for name, field in kind.Config.model_fields.items() if not field.description]
+    require(
+        not bare, f"expected a string under each setting with its meaning and source, got none for {', '.join(bare)}"
+    )
+
+
+def _round_trip(subject: Subject) -> None:
+    values = json.loads(subject.config.model_dump_json())
+    require(parse_settings(type(subject.config), values, "config") == subject.config, "config changes in a round trip")
+
+
+def _predicts(subject: Subject) -> None:
+    trainer = subject.trainer()
+    train(trainer, 1)
+    logits = predict(trainer.method, trainer.feeds.test)
+    again = predict(trainer.method, trainer.feeds.test)
+    task, count = subject.dataset.task, len(trainer.feeds.test)
+    require("fused" in logits, f"predict: expected 'fused', got {sorted(logits)}")
+    require(set(logits) <= {"fused", *task.modalities}, f"predict: expected names of modalities, got {sorted(logits)}")
+    for head, values in logits.items():
+        expected = (count, task.num_classes)
+        require(tuple(values.shape) == expected, f"{head}: expected shape {expected}, got {tuple(values.shape)}")
+        require(torch.equal(values, again[head]), f"{head}: predict gives another result the second time")
+
+
+def _trains_encoders(subject: Subject) -> None:
+    trainer = subject.trainer()
+    before = {name: p.detach().clone() for name, p in trainer.method.net.encoders.named_parameters()}
+    train(trainer, 1)
+    moved = {
+        n.split(".")[0] for n, p in trainer.method.net.encoders.named_parameters() if not torch.equal(p, before[n])
+    }
+    still = set(trainer.method.net.encoders) - moved
+    require(not still, f"expected every encoder to change in an epoch, got no change for {', '.join(sorted(still))}")
+
+
+def _owns_parameters(subject: Subject) -> None:
+    trainer = subject.trainer()
+    while trainer.epoch < RECIPE.epochs:
+        trainer.run_epoch()  # raises for unowned parameters
+        factor = RECIPE.schedule.factor(trainer.epoch - 1, RECIPE.epochs)
+        for optimizer in trainer.run.optimizers:
+            for group in optimizer.param_groups:
+                expected = group["initial_lr"] * factor
+                require(group["lr"] == expected, f"learning rate: expected {expected}, got {group['lr']}")
+
+
+def _deterministic(subject: Subject) -> None:
+    one, other = subject.trainer(), subject.trainer()
+    require(train(one) == train(other), "the same seed gives another history")
+    require(same_state(one.method.state_dict(), other.method.state_dict()), "the same seed gives other weights")
+
+
+def _resumes(subject: Subject) -> None:
+    whole = subject.trainer()
+    history = train(whole)
+    for cut in range(1, RECIPE.epochs):
+        first, second = subject.trainer(), subject.trainer()
+        train(first, cut)
+        buffer = io.BytesIO()
+        torch.save(first.state(), buffer)
+        buffer.seek(0)
+        second.load_state(torch.load(buffer, weights_only=True))
+        require(
+            train(second) == history[cut:], f"resumed after epoch {cut}, the history differs from an uninterrupted run"
+        )
+        same = same_state(second.method.state_dict(), whole.method.state_dict())
+        require(same, f"resumed after epoch {cut}, the weights differ from an uninterrupted run")
+
+
+def _loads_for_evaluation(subject: Subject) -> None:
+    trainer = subject.trainer()
+    train(trainer)
+    method = build_method(subject.kind, subject.config, subject.dataset.task, RECIPE, 1, CPU)
+    method.load_state_dict(trainer.method.state_dict())
+    for head, values in predict(trainer.method, trainer.feeds.test).items():
+        same = torch.equal(values, predict(method, trainer.feeds.test)[head])
+        require(same, f"{head}: a method loaded without a run predicts otherwise")
+
+
+def _sees_batches(subject: Subject) -> str:
+    trainer = subject.trainer()
+    served: list[Tensor] = []
+    serve = trainer.run.train_batches
+
+    def spy(epoch: int, salt: int = 0) -> Iterator[Batch]:
+        for batch in serve(epoch, salt):
+            served.append(batch.index)
+            yield batch
+
+    trainer.run.train_batches = spy  # type: ignore[method-assign]
+    train(trainer, 1)
+    expected = [batch.index for batch in serve(0)]
+    if trainer.method.held_out_share:
+        return f"holds out {trainer.method.held_out_share:.0%} of train"
+    if len(served) > len(expected):
+        return f"serves {sum(map(len, served))} samples an epoch where the plain loop serves {sum(map(len, expected))}"
+    require(
+        len(served) == len(expected) and all(map(torch.equal, served, expected)), "other batches than the plain loop"
+    )
+    return ""
+
+
+def _learns(subject: Subject) -> str:
+    trainer = subject.trainer(RECIPE.model_copy(update={"epochs": 10}))
+    train(trainer)
+    accuracy = score(trainer.test_logits, trainer.feeds.test.labels)["fused"]["accuracy"]
+    chance = 1 / subject.dataset.task.num_classes
+    require(accuracy > chance + 0.3, f"expected over {chance + 0.3:.2f} on separable data, got {accuracy:.2f}")
+    return f"accuracy {accuracy:.2f}"
+
+
+def _evaluation_is_pure(subject: Subject) -> None:
+    one, other = subject.trainer(), subject.trainer()
+    history = []
+    while other.epoch < RECIPE.epochs:
+        history.append(json.dumps(other.run_epoch()[0], sort_keys=True))
+        other.evaluate()
+    require(train(one) == history, "an extra evaluation changes training")
+
+
+def _cannot_see_test(subject: Subject) -> None:
+    trainer = subject.trainer()
+    train(trainer, 1)
+    secret = {id(x) for x in (trainer.feeds.test.labels, *trainer.feeds.test.still.values())}
+    seen: set[int] = set()
+    stack: list[Any] = [trainer.method, trainer.run]
+    while stack:
+        item = stack.pop()
+        if id(item) in seen or isinstance(item, type | types.ModuleType | types.FunctionType | types.FrameType):
+            continue
+        seen.add(id(item))
+        require(id(item) not in secret, "the test split can be reached from the method or its run")
+        stack.extend(gc.get_referents(item))
+
+
+METHOD_TESTS: dict[str, Callable[[Subject], str | None]] = {
+    "config round-trips": _round_trip,
+    "predicts finite logits of the right shape, twice the same": _predicts,
+    "gradients reach every encoder": _trains_encoders,
+    "owns every trainable parameter, at the scheduled rate": _owns_parameters,
+    "same seed, same bits": _deterministic,
+    "interrupted and resumed equals uninterrupted": _resumes,
+    "loads for evaluation without a run": _loads_for_evaluation,
+    "sees the batches of the plain loop": _sees_batches,
+    "beats chance on separable data": _learns,
+    "evaluation changes no training state": _evaluation_is_pure,
+    "cannot see the test split": _cannot_see_test,
+}
+
+
+def _off(subject: Subject, switch: Any) -> None:
+    config = parse_settings(subject.kind.Config, {**subject.config.changed(), **switch.config}, "off-switch")
+    baseline = METHODS.find(switch.equals).load()
+    plain = Subject(baseline, parse_settings(baseline.Config, switch.baseline, "baseline"), subject.dataset)
+    off = Subject(subject.kind, config, subject.dataset)
+    ours, theirs = ([_scores(line) for line in train(which.trainer())] for which in (off, plain))
+    require(ours == theirs, "switched off, it does not equal its baseline bit for bit")
+
+
+def _scores(line: str) -> dict[str, Any]:
+    return {key: value for key, value in json.loads(line).items() if key in ("valid", "test")}
+
+
+# --- data sets -----------------------------------------------------------------------------------------------------
+
+
+def check_dataset(name: str, data_root: Path | None) -> Iterator[Result]:
+    """Run the contract tests of a data set; its files must be there."""
+    dataset = open_dataset(name, data_root)
+    kind, config = type(dataset), dataset.config
+    yield _run(
+        "says what it is", lambda: require(bool(getattr(kind, "about", "")), "expected `about` with source and licence")
+    )
+    yield _run("knows its task without files", partial(_task_alone, kind, config))
+    try:
+        samples = dataset.load()
+    except UserError as error:
+        yield Result("loads", "fail", str(error))
+        return
+    for title, test in DATASET_TESTS.items():
+        yield _run(title, partial(test, dataset, samples))
+
+
+def _task_alone(kind: type[Dataset], config: Any) -> None:
+    task = kind(config, None).task
+    require(task.num_classes > 1 and bool(task.modalities), "expected two classes or more and a modality")
+
+
+def _samples_sound(dataset: Dataset, samples: Any) -> str:
+    count, task = len(samples), dataset.task
+    require(
+        set(samples.inputs) == set(task.modalities), f"expected {list(task.modalities)}, got {list(samples.inputs)}"
+    )
+    for modality, x in samples.inputs.items():
+        require(len(x) == count, f"{modality}: expected {count} samples, got {len(x)}")
+    require(len(set(samples.ids)) == count, "expected unique ids")
+    low, high = int(samples.labels.min()), int(samples.labels.max())
+    require(low >= 0 and high < task.num_classes, f"expected labels below {task.num_classes}, got {low} to {high}")
+    return f"{count} samples"
+
+
+def _loads_alike(dataset: Dataset, samples: Any) -> None:
+    other = type(dataset)(dataset.config, dataset.root)
+    again = other.load()
+    same = all(torch.equal(x, again.inputs[m]) for m, x in samples.inputs.items()) and list(samples.ids) == list(
+        again.ids
+    )
+    require(same, "loading twice gives other samples")
+    require(dataset.fingerprint() == other.fingerprint(), "the fingerprint changes")
+
+
+def _splits_disjoint(dataset: Dataset, samples: Any) -> str:
+    split = dataset.split(samples, 0.15)
+    parts = {name: getattr(split, name) for name in ("train", "valid", "test")}
+    together = np.concatenate(list(parts.values()))
+    require(len(set(together.tolist())) == len(together), "a sample stands in two splits")
+    require(all(len(part) for part in parts.values()), "a split is empty")
+    missing = set(samples.labels.tolist()) - set(samples.labels[torch.from_numpy(parts["train"])].tolist())
+    require(not missing, f"classes {sorted(missing)} are not in train")
+    return ", ".join(f"{name} {len(part)}" for name, part in parts.items())
+
+
+def _transforms(dataset: Dataset, samples: Any) -> None:
+    rows = {m: x[:6] for m, x in samples.inputs.items()}
+    draws = torch.rand(6, dataset.num_draws, generator=torch.Generator().manual_seed(0))
+    for given in (None, draws if dataset.num_draws else None):
+        whole = dataset.transform(rows, given)
+        for modality, x in whole.items():
+            expected = (6, *dataset.task.modalities[modality].shape)
+            require(tuple(x.shape) == expected, f"{modality}: expected {expected}, got {tuple(x.shape)}")
+            require(bool(torch.isfinite(x).all()), f"{modality}: NaN or infinity")
+        for i in range(6):
+            single = dataset.transform(
+                {m: x[i : i + 1] for m, x in rows.items()}, None if given is None else given[i : i + 1]
+            )
+            for modality, x in single.items():
+                close = torch.allclose(x[0], whole[modality][i], atol=1e-5)
+                require(close, f"{modality}: a sample alone is transformed otherwise than in a batch")
+
+
+def _encodes(dataset: Dataset, samples: Any) -> None:
+    inputs = dataset.transform({m: x[:4] for m, x in samples.inputs.items()}, None)
+    torch.manual_seed(0)
+    for modality, encoder in dataset.task.build_encoders().items():
+        features = encoder(inputs[modality])
+        require(
+            tuple(features.shape) == (4, encoder.dim),
+            f"{modality}: expected (4, {encoder.dim}), got {tuple(features.shape)}",
+        )
+        features.sum().backward()
+        require(all(p.grad is not None for p in encoder.parameters()), f"{modality}: a parameter gets no gradient")
+
+
+DATASET_TESTS: dict[str, Callable[[Dataset, Any], str | None]] = {
+    "samples are sound": _samples_sound,
+    "loads the same twice": _loads_alike,
+    "splits are disjoint": _splits_disjoint,
+    "transforms each sample by itself": _transforms,
+    "encoders read it": _encodes,
+}

@@ -1,0 +1,78 @@
+"""`bench list`: what there is, without importing any of it; one plugin in detail."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from benchmark.cli.options import Json
+from benchmark.cli.terminal import console as open_console
+from benchmark.errors import Problem, UserError, nearest
+
+if TYPE_CHECKING:
+    from benchmark.registry import Plugin
+
+
+def list_(
+    name: Annotated[str | None, typer.Argument(help="One method or data set, to see its settings.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List methods, data sets, protocols and reports, or the settings of one."""
+    from benchmark.registry import DATASETS, METHODS, REPORTS
+
+    kinds = {"methods": METHODS, "datasets": DATASETS, "reports": REPORTS}
+    if name is not None:
+        found = [kind.known()[name] for kind in (METHODS, DATASETS) if name in kind.known()]
+        if not found and not name.endswith(".py"):
+            raise UserError(
+                Problem(
+                    "bench list",
+                    "a method or data set",
+                    repr(name),
+                    nearest(name, {**METHODS.known(), **DATASETS.known()}),
+                )
+            )
+        _detail(found[0] if found else METHODS.find(name), as_json)
+        return
+    listed: dict[str, dict[str, str]] = {
+        title: {known: plugin.about for known, plugin in sorted(kind.known().items())} for title, kind in kinds.items()
+    }
+    listed["protocols"] = dict.fromkeys(_protocols(), "")
+    if as_json:
+        sys.stdout.write(json.dumps(listed, indent=1) + "\n")
+        return
+    console = open_console()
+    for title, entries in listed.items():
+        console.print(f"[bold]{title}[/]", soft_wrap=True)
+        for known, about in entries.items():
+            console.print(f"  {known:12} {escape(about)}", soft_wrap=True)
+
+
+def _protocols() -> list[str]:
+    from importlib import resources
+
+    folder = resources.files("benchmark") / "protocols"
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def _detail(plugin: Plugin, as_json: bool) -> None:
+    kind = plugin.load()
+    fields: dict[str, Any] = {
+        key: {
+            "type": str(getattr(field.annotation, "__name__", field.annotation)),
+            "default": "required" if field.is_required() else field.get_default(call_default_factory=True),
+            "about": " ".join((field.description or "").split()),
+        }
+        for key, field in kind.Config.model_fields.items()
+    }
+    if as_json:
+        sys.stdout.write(json.dumps({"name": plugin.name, "about": plugin.about, "settings": fields}, indent=1) + "\n")
+        return
+    console = open_console()
+    console.print(f"[bold]{plugin.name}[/]  {escape(plugin.about)}\n{plugin.source}", soft_wrap=True)
+    for key, field in fields.items():
+        console.print(f"  [cyan]{key}[/] = {escape(str(field['default']))}  {escape(field['about'])}", soft_wrap=True)

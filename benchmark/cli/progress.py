@@ -1,0 +1,105 @@
+"""Progress of a sweep: a live table in a terminal, plain lines without one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from benchmark.records import RecordError, RunFolder, State, Status
+
+if TYPE_CHECKING:
+    from benchmark.spec import RunSpec
+
+COLOURS = {
+    State.PLANNED: "dim", State.RUNNING: "cyan", State.INTERRUPTED: "yellow", State.FAILED: "red", State.DONE: "green",
+}  # fmt: skip
+ROWS = 24
+"""Most rows of the live table: running first, then failed, waiting, done."""
+ORDER = (State.RUNNING, State.INTERRUPTED, State.FAILED, State.PLANNED, State.DONE)
+
+
+class Progress:
+    """Shows how far the runs of a sweep are, read from their status files."""
+
+    def __init__(self, specs: Sequence[RunSpec], out: Path, jobs: int, console: Console) -> None:
+        self.runs = [(spec, RunFolder(spec.folder(out))) for spec in specs]
+        self.jobs = jobs
+        self.console = console
+        self.states: dict[str, State] = {}
+        self.live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
+        self._next = 0.0
+
+    def __enter__(self) -> Progress:
+        if self.live:
+            self.live.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._next = 0.0
+        self.tick()
+        if self.live:
+            self.live.stop()
+
+    def tick(self) -> None:
+        """Read the status files and show them, at most twice a second."""
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + 0.5
+        statuses = [(spec, read(folder)) for spec, folder in self.runs]
+        if self.live:
+            self.live.update(self._table(statuses))
+        for spec, status in statuses:
+            before = self.states.get(spec.id)
+            if not self.live and before is not None and status.state is not before:
+                words = f"{status.state}: {spec.title}"
+                score = f", valid {100 * status.metric:.1f} %" if status.metric is not None else ""
+                self.console.print(
+                    words + (score or "") + (f", {status.cause}" if status.cause else ""), markup=False, soft_wrap=True
+                )
+            self.states[spec.id] = status.state
+
+    def _table(self, statuses: Sequence[tuple[RunSpec, Status]]) -> Group:
+        table = Table(box=None, padding=(0, 2, 0, 0))
+        for name in ("run", "state", "epoch", "valid %", "left"):
+            table.add_column(name, justify="left" if name in ("run", "state") else "right")
+        ranked = sorted(statuses, key=lambda item: ORDER.index(item[1].state))
+        for spec, status in ranked[:ROWS]:
+            epoch = f"{status.epoch}/{status.epochs}" if status.epochs else ""
+            metric = "" if status.metric is None else f"{100 * status.metric:.1f}"
+            left = seconds(status.eta) if status.state is State.RUNNING else ""
+            table.add_row(Text(spec.title), Text(str(status.state), style=COLOURS[status.state]), epoch, metric, left)
+        return Group(table, Text(self._footer(statuses)))
+
+    def _footer(self, statuses: Sequence[tuple[RunSpec, Status]]) -> str:
+        counts = {state: sum(status.state is state for _, status in statuses) for state in State}
+        words = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+        paces = [status.pace * status.epochs for _, status in statuses if status.pace is not None]
+        left = sum(status.eta or 0.0 for _, status in statuses if status.state is State.RUNNING)
+        if paces:
+            left += counts[State.PLANNED] * sum(paces) / len(paces)
+        return f"{words}; about {seconds(left / self.jobs)} left" if paces else words
+
+
+def read(folder: RunFolder) -> Status:
+    """Return a run's status; a damaged file counts as planned."""
+    try:
+        return folder.read_status()
+    except RecordError:
+        return Status()
+
+
+def seconds(value: float | None) -> str:
+    """Write a duration as a person would."""
+    if value is None:
+        return "?"
+    whole = int(value)
+    if whole < 60:
+        return f"{whole} s"
+    return f"{whole // 60}:{whole % 60:02d} min" if whole < 3600 else f"{whole // 3600}:{whole % 3600 // 60:02d} h"

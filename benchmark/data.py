@@ -1,0 +1,190 @@
+"""Data sets: samples, tasks, splits, and the contract of a data set plugin.
+
+Shapes: N samples, B batch.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from benchmark.errors import Problem, UserError
+from benchmark.model import Encoder
+from benchmark.seeds import seed_of
+from benchmark.settings import Settings
+
+Index = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a method trains on in one step."""
+
+    inputs: Mapping[str, Tensor]
+    """One tensor (B, ...) for each modality, on the run's device."""
+    labels: Tensor
+    """Class indices (B,)."""
+    index: Tensor
+    """Position of each sample in the training split (B,), the same in every epoch."""
+
+
+@dataclass(frozen=True)
+class Modality:
+    """One input of a task and the encoder that reads it."""
+
+    shape: tuple[int, ...]
+    """Shape of one sample after `Dataset.transform`."""
+    encoder: Callable[[], Encoder]
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """What a method may know of the data: names, shapes, classes, encoders."""
+
+    modalities: Mapping[str, Modality]
+    class_names: Sequence[str]
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    def build_encoders(self, modalities: Sequence[str] | None = None) -> dict[str, Encoder]:
+        """Build encoders for all modalities, or for those named.
+
+        An encoder's initial weights depend on the run's seed and the modality's name alone, so every method
+        of a comparison starts from the same encoders, and building them leaves the global generator alone.
+        """
+        encoders = {}
+        for name in self.modalities if modalities is None else modalities:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed_of(torch.initial_seed(), "encoder", name))
+                encoders[name] = self.modalities[name].encoder()
+        return encoders
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Labelled samples, before `Dataset.transform`."""
+
+    inputs: Mapping[str, Tensor]
+    """One tensor (N, ...) for each modality."""
+    labels: Tensor
+    """Class indices (N,), int64."""
+    ids: Sequence[str]
+    """A name for each sample, unique, stable across machines."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def subset(self, index: Index) -> Samples:
+        """Return a copy that holds the samples at `index` and no others."""
+        rows = torch.from_numpy(index)
+        return Samples(
+            {modality: x[rows] for modality, x in self.inputs.items()},
+            self.labels[rows],
+            [self.ids[i] for i in index],
+        )
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which samples train, select and test. Disjoint."""
+
+    train: Index
+    valid: Index
+    test: Index
+
+
+class Dataset(ABC):
+    """A data set plugin: one file, one class.
+
+    Must implement: `task`, `fingerprint`, `load`, `split`. May override: `transform`, and set
+    `num_draws` for random augmentation. Must not know: methods, training, seeds of runs.
+    """
+
+    about: ClassVar[str]
+    """Source and licence in a sentence."""
+    recipe: ClassVar[Mapping[str, Any]] = {}
+    """What the `unified` protocol changes for this data set: epochs, batch size, optimizer ..."""
+    num_draws: ClassVar[int] = 0
+    """How many uniform numbers `transform` wants for each training sample and epoch."""
+
+    class Config(Settings):
+        """Knobs that change the data or the split."""
+
+    config: Config
+
+    def __init__(self, config: Config, root: Path | None = None) -> None:
+        """Args:
+        config: this class's Config.
+        root: the folder of this data set's files; None if no data root is known.
+        """
+        self.config = config
+        self.root = root
+
+    @property
+    @abstractmethod
+    def task(self) -> TaskSpec:
+        """The task, known without reading any file."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Return a digest of the raw data. Raises `UserError` when files are missing."""
+
+    @abstractmethod
+    def load(self) -> Samples:
+        """Return every sample. Raises `UserError` when files are missing or corrupt."""
+
+    @abstractmethod
+    def split(self, samples: Samples, valid_share: float) -> Split:
+        """Divide the samples. Where no validation split is published, carve `valid_share` from train (`carve`)."""
+
+    def transform(self, inputs: Mapping[str, Tensor], draws: Tensor | None) -> dict[str, Tensor]:
+        """Turn raw inputs into what the encoders read, for a whole batch, on the run's device.
+
+        Each sample's result depends on that sample (and its draws) alone.
+
+        Args:
+            inputs: {modality: (B, ...)} as loaded.
+            draws: uniform numbers in [0, 1), (B, num_draws), for training; None for evaluation.
+        """
+        return dict(inputs)
+
+
+def carve(train: Index, labels: Tensor, share: float, groups: Sequence[str] | None = None) -> tuple[Index, Index]:
+    """Divide training samples into (train, valid), the same for every run.
+
+    Args:
+        train: indices of the training samples.
+        labels: class of every sample (N,).
+        share: part that goes to validation, in (0, 1).
+        groups: if given, a group name for every sample (speaker, actor): no group is on both sides.
+            Otherwise the division is stratified by class.
+
+    Raises:
+        UserError: when the training samples are too few for the share.
+    """
+    from sklearn.model_selection import GroupShuffleSplit, StratifiedShuffleSplit
+
+    seed = seed_of("validation") % 2**32
+    try:
+        if groups is None:
+            splitter = StratifiedShuffleSplit(1, test_size=share, random_state=seed)
+            parts = splitter.split(train, labels[torch.from_numpy(train)])
+        else:
+            grouped = GroupShuffleSplit(1, test_size=share, random_state=seed)
+            parts = grouped.split(train, groups=[groups[i] for i in train])
+        kept, held = next(parts)
+    except ValueError as error:
+        raise UserError(
+            Problem("validation split", f"enough training samples to hold out a share of {share}", str(error))
+        ) from None
+    return np.sort(train[kept]), np.sort(train[held])

@@ -1,0 +1,263 @@
+"""One run in one process: from a spec to a finished folder, or to a failed one that says why."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import socket
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from importlib.metadata import version
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from filelock import Timeout
+
+from benchmark import __version__
+from benchmark.errors import UserError
+from benchmark.evaluate import BEST_VALID, LAST, RULES, Logits, encode, predict, probe, score
+from benchmark.records import SCHEMA, RecordError, RunFolder, State, Status, to_json, write_atomic
+from benchmark.seeds import seed_everything
+from benchmark.spec import RunSpec, build_dataset, load_method
+from benchmark.train import Feeds, Trainer, build_method, load_feeds
+
+log = logging.getLogger(__name__)
+
+PACKAGES = ("torch", "torchaudio", "torchvision", "numpy", "scipy", "scikit-learn", "pandas", "pyarrow")
+"""Libraries whose versions go into env.json."""
+
+BUSY = 75
+"""Exit code of a worker whose run is in the hands of another process."""
+
+
+def execute(spec: RunSpec, out: Path, data_root: Path | None, device: str, force: bool = False) -> State:
+    """Train, evaluate and record one run; go on from its last checkpoint if there is one.
+
+    Never raises for what goes wrong inside the run: that is written to status.json and log.txt.
+
+    Raises:
+        filelock.Timeout: when another process is working on this run.
+    """
+    folder = RunFolder(spec.folder(out))
+    with folder.lock():
+        if folder.is_done() and not force:
+            return State.DONE
+        if force:
+            folder.clear()
+        status = _start(spec, folder, device)
+        try:
+            _train(spec, folder, data_root, torch.device(device), status)
+            final = replace(folder.read_status(), state=State.DONE, updated=time.time())
+        except KeyboardInterrupt:
+            final = replace(folder.read_status(), state=State.INTERRUPTED, cause="stopped by the user")
+        except Exception as error:
+            log.error("%s", traceback.format_exc())
+            final = replace(folder.read_status(), state=State.FAILED, cause=describe(error))
+        folder.write_status(final)
+        return final.state
+
+
+def describe(error: Exception) -> str:
+    """Return the cause of a failure in a line."""
+    if isinstance(error, torch.cuda.OutOfMemoryError):
+        return "out of GPU memory; try a smaller --batch-size"
+    if isinstance(error, UserError):
+        return " ".join(map(str, error.problems))
+    return f"{type(error).__name__}: {error}".split("\n")[0]
+
+
+def _start(spec: RunSpec, folder: RunFolder, device: str) -> Status:
+    try:
+        attempts = folder.read_status().attempts
+    except RecordError:
+        attempts = 0
+    write_atomic(folder.path / "spec.yaml", spec.to_yaml().encode())
+    folder.write("env.json", environment(device))
+    now = time.time()
+    status = Status(
+        State.RUNNING,
+        attempts + 1,
+        0,
+        spec.recipe.epochs,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        device=device,
+        started=now,
+        updated=now,
+    )
+    folder.write_status(status)
+    log.info("attempt %d of %s", status.attempts, spec.title)
+    return status
+
+
+def _train(spec: RunSpec, folder: RunFolder, data_root: Path | None, device: torch.device, status: Status) -> None:
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    began = time.perf_counter()
+    dataset = build_dataset(spec, data_root)
+    kind, config = load_method(spec)
+    feeds = load_feeds(dataset, spec.recipe, device)
+    build = partial(build_method, kind, config, dataset.task, spec.recipe, spec.seed, device)
+    trainer = Trainer(build(), feeds, spec.recipe, spec.seed, device)
+    before = _resume(trainer, folder)
+    status = replace(status, epoch=trainer.epoch, first_epoch=trainer.epoch, started=time.time())
+    while trainer.epoch < spec.recipe.epochs:
+        line, improved = trainer.run_epoch()
+        folder.append_history(line)
+        for rule in improved:
+            if rule is not LAST:  # the last model is in the checkpoint that resuming needs
+                keep = trainer.method.state_dict() if rule is BEST_VALID else None
+                save(folder.checkpoints / f"{rule.name}.pt", {"method": keep, "test": trainer.test_logits})
+        save(folder.checkpoints / "last.pt", {**trainer.state(), "total": before + time.perf_counter() - began})
+        status = replace(status, epoch=trainer.epoch, metric=line["valid"]["fused"]["accuracy"], updated=time.time())
+        folder.write_status(status)
+    _finish(spec, folder, trainer, build, before + time.perf_counter() - began)
+
+
+def _resume(trainer: Trainer, folder: RunFolder) -> float:
+    """Load the last checkpoint if there is a sound one; return the seconds spent before it."""
+    path = folder.checkpoints / "last.pt"
+    if not path.exists():
+        folder.cut_history(0)
+        return 0.0
+    try:
+        state = load(path)
+        folder.cut_history(state["epoch"])
+    except Exception as error:  # a damaged checkpoint raises whatever its bytes lead to
+        log.warning("starting over: the checkpoint cannot be used (%s)", error)
+        folder.cut_history(0)
+        return 0.0
+    trainer.load_state(state)
+    log.info("resuming after epoch %d", trainer.epoch)
+    return float(state["total"])
+
+
+def _finish(spec: RunSpec, folder: RunFolder, trainer: Trainer, build: Any, total: float) -> None:
+    """Write predictions, embeddings and the record from what the rules chose."""
+    feeds, rules, tables = trainer.feeds, {}, []
+    history = folder.read_history()
+    for rule in RULES:
+        seed_everything(spec.seed, "finish", rule.name)
+        epoch = trainer.choices[rule.name].epoch
+        method = trainer.method
+        if rule is LAST:
+            logits = predict(method, feeds.test)
+        else:
+            saved = load(folder.checkpoints / f"{rule.name}.pt")
+            logits = saved["test"]
+            if saved["method"] is not None:
+                method = build()
+                method.load_state_dict(saved["method"])
+        entry: dict[str, Any] = {"epoch": epoch, "valid": history[epoch]["valid"]}
+        entry["test"] = score(logits, feeds.test.labels, full=True)
+        if rule.honest:
+            features = {name: encode(method, feed) for name, feed in (("train", feeds.train), ("test", feeds.test))}
+            entry["probe"] = {
+                m: probe(features["train"][m], feeds.train.labels, features["test"][m], feeds.test.labels)
+                for m in features["train"]
+            }
+            if rule is BEST_VALID:
+                _write_embeddings(folder, features["test"], feeds)
+        rules[rule.name] = entry
+        tables.append(_prediction_table(rule.name, logits, feeds))
+    buffer = pa.BufferOutputStream()
+    pq.write_table(pa.concat_tables(tables), buffer)
+    write_atomic(folder.predictions, buffer.getvalue().to_pybytes())
+    record = {
+        "schema": SCHEMA,
+        "id": spec.id,
+        "rules": rules,
+        "modalities": list(trainer.method.task.modalities),
+        "class_names": list(trainer.method.task.class_names),
+        "num_samples": {name: len(getattr(feeds, name)) for name in ("train", "valid", "test")},
+        "num_parameters": sum(p.numel() for p in trainer.method.parameters()),
+        "seconds": {**trainer.seconds, "total": total},
+        "files": {path.name: path.stat().st_size for path in (folder.predictions, folder.embeddings)},
+    }
+    write_atomic(folder.path / "record.json", to_json(record))
+
+
+def _prediction_table(rule: str, logits: Logits, feeds: Feeds) -> pa.Table:
+    count = len(feeds.test_ids)
+    columns: dict[str, Any] = {
+        "rule": pa.array([rule] * count),
+        "id": pa.array(feeds.test_ids),
+        "label": pa.array(feeds.test.labels.cpu().numpy()),
+    }
+    for head, values in logits.items():
+        columns[head] = pa.FixedSizeListArray.from_arrays(pa.array(values.numpy().ravel()), values.shape[1])
+    return pa.table(columns)
+
+
+def _write_embeddings(folder: RunFolder, features: Mapping[str, Any], feeds: Feeds) -> None:
+    buffer = BytesIO()
+    np.savez(buffer, labels=feeds.test.labels.cpu().numpy(), ids=np.array(feeds.test_ids), **features)
+    write_atomic(folder.embeddings, buffer.getvalue())
+
+
+def save(path: Path, state: Mapping[str, Any]) -> None:
+    """Write a checkpoint in one step."""
+    buffer = BytesIO()
+    torch.save(dict(state), buffer)
+    write_atomic(path, buffer.getvalue())
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read a checkpoint; plain values and tensors only."""
+    content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return content
+
+
+def environment(device: str) -> dict[str, Any]:
+    """Describe the machine, the versions and the code of a run."""
+    gpu = torch.cuda.get_device_name(device) if device.startswith("cuda") else None
+    return {
+        "modalbench": __version__,
+        "git": _git("rev-parse", "HEAD"),
+        "git_changes": _git("status", "--porcelain"),
+        "argv": sys.argv,
+        "host": socket.gethostname(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "device": device,
+        "gpu": gpu,
+        "threads": torch.get_num_threads(),
+        "packages": {name: version(name) for name in PACKAGES},
+    }
+
+
+def _git(*arguments: str) -> str | None:
+    """Ask git about the tree the code runs from; None where there is none."""
+    command = ["git", "-C", str(Path(__file__).parent), *arguments]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def work(spec: RunSpec, out: Path, data_root: Path | None, device: str, threads: int, force: bool) -> None:
+    """Body of a worker process: set it up, execute, and tell the launcher by exit code."""
+    from threadpoolctl import threadpool_limits
+
+    folder = RunFolder(spec.folder(out))
+    folder.path.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(descriptor, 1)  # whatever libraries print belongs to the run's log
+    os.dup2(descriptor, 2)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", force=True)
+    torch.set_num_threads(threads)
+    try:
+        with threadpool_limits(threads):
+            execute(spec, out, data_root, device, force)
+    except Timeout:
+        sys.exit(BUSY)

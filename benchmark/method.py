@@ -1,0 +1,125 @@
+"""The contract of a method: it owns its training step; the trainer owns everything else.
+
+A method is one file in `methods/` (or anywhere: `--methods ./mine.py`) with one subclass of `Method`.
+Override the smallest thing that expresses the paper: `loss`, else `edit_gradients`, else `step`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from benchmark.data import Batch, TaskSpec
+from benchmark.model import MultimodalNet, Outputs
+from benchmark.settings import Settings
+
+if TYPE_CHECKING:
+    from benchmark.run import Run
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Where a method comes from."""
+
+    title: str
+    venue: str = ""
+    year: int | None = None
+    code: str = ""
+    """Official repository @ commit : file, or empty if none was released."""
+
+
+@dataclass(frozen=True)
+class OffSwitch:
+    """Settings under which a method must equal a simpler one bit for bit. `bench check` proves it."""
+
+    config: Mapping[str, Any]
+    equals: str
+    """Name of the method that it then equals."""
+    baseline: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of that method."""
+
+
+class Method(nn.Module, ABC):
+    """One way to train a multimodal network.
+
+    Must set: `reference`. Must implement: `build_net`. May override: `unsupported`, `expand`, `attach`,
+    `start_epoch`, `end_epoch`, `step`, `loss`, `edit_gradients`, `predict`, `get_extra_state` and
+    `set_extra_state`. Must not know: the test split, other methods, files, devices, the schedule.
+
+    State that matters between epochs lives in parameters, buffers, or the extra state (plain values and
+    tensors). `set_extra_state` runs before the children's parameters are loaded, so it is the place to grow again
+    what had grown, in the same order.
+    """
+
+    reference: ClassVar[Reference]
+    off_switches: ClassVar[Sequence[OffSwitch]] = ()
+    held_out_share: float = 0.0
+    """Part of train set aside for `Run.held_out_batches`; may be set in `__init__`."""
+
+    class Config(Settings):
+        """The method's hyperparameters. Under each: meaning, unit, source of the default."""
+
+    config: Config
+    run: Run
+
+    def __init__(self, config: Config, task: TaskSpec) -> None:
+        super().__init__()
+        self.config = config
+        self.task = task
+        self.net = self.build_net(task)
+
+    @classmethod
+    def unsupported(cls, config: Config, task: TaskSpec) -> str | None:
+        """Return why the method is not defined for this task and config, or None if it is."""
+        return None
+
+    @classmethod
+    def expand(cls, task: TaskSpec) -> Sequence[Mapping[str, Any]]:
+        """Return the settings that the method's bare name stands for on a task, one mapping for each run."""
+        return ({},)
+
+    @abstractmethod
+    def build_net(self, task: TaskSpec) -> MultimodalNet:
+        """Return the network: the task's encoders under this method's head."""
+
+    def attach(self, run: Run) -> None:
+        """Take the run; called once, after the move to the device. Default: one optimizer over the net."""
+        self.run = run
+        self.optimizer = run.optimizer(self.net.parameters())
+
+    def start_epoch(self, epoch: int) -> None:
+        """Called before the first batch of an epoch (counted from 0)."""
+
+    def end_epoch(self, epoch: int) -> None:
+        """Called after the last batch of an epoch, before evaluation."""
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        """Train on one batch, with any number of optimizer steps.
+
+        Returns:
+            Scalars to average over the epoch (detached, on the device: no `.item()` here).
+        """
+        out = self.net(batch.inputs)
+        loss = self.loss(out, batch)
+        self.optimizer.zero_grad()
+        self.run.backward(loss)
+        self.edit_gradients(out, batch)
+        self.optimizer.step()
+        return {"loss": loss.detach()}
+
+    def loss(self, out: Outputs, batch: Batch) -> Tensor:
+        """Return the scalar that the default step minimises. Default: cross-entropy of the fused logits."""
+        return F.cross_entropy(out.fused, batch.labels)
+
+    def edit_gradients(self, out: Outputs, batch: Batch) -> None:
+        """Change gradients between backward and the optimizer's step. Default: leave them."""
+
+    def predict(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return logits {"fused": (B, K), <modality>: (B, K)}. Called in eval mode, without gradients."""
+        out = self.net(inputs)
+        return {"fused": out.fused, **out.unimodal}

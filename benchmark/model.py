@@ -1,0 +1,158 @@
+"""Networks: the encoders of a task under the head of a method.
+
+Shapes: B batch, D feature width, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from benchmark.data import TaskSpec
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a network says about one batch."""
+
+    features: dict[str, Tensor]
+    """Pooled encoder output of each modality, (B, D)."""
+    unimodal: dict[str, Tensor]
+    """Logits of each modality alone, (B, K). Each head defines what that means."""
+    fused: Tensor
+    """Logits of all modalities together, (B, K)."""
+
+
+class Encoder(nn.Module):
+    """Maps one modality's input to features (B, dim). Subclasses set `dim`."""
+
+    dim: int
+
+
+class Head(nn.Module):
+    """Maps features {modality: (B, D)} to `Outputs`."""
+
+    def forward(self, features: dict[str, Tensor]) -> Outputs:
+        raise NotImplementedError
+
+
+class ConcatHead(Head):
+    """One linear layer on the concatenated features.
+
+    The logits of one modality are its slice of that layer, `u_m @ W_m.T + b / M`, so that they sum
+    to the fused logits exactly.
+    """
+
+    def __init__(self, dims: Mapping[str, int], num_classes: int) -> None:
+        super().__init__()
+        widths = list(dims.values())
+        layer = nn.Linear(sum(widths), num_classes)
+        self.slices = nn.ParameterDict(
+            {m: nn.Parameter(w.clone()) for m, w in zip(dims, layer.weight.detach().split(widths, 1), strict=True)}
+        )
+        self.bias = nn.Parameter(layer.bias.detach().clone())
+
+    def forward(self, features: dict[str, Tensor]) -> Outputs:
+        share = self.bias / len(self.slices)
+        unimodal = {m: F.linear(u, self.slices[m], share) for m, u in features.items()}
+        return Outputs(features, unimodal, sum_logits(unimodal.values()))
+
+
+class LateHead(Head):
+    """A linear layer for each modality; the fused logits are the sum."""
+
+    def __init__(self, dims: Mapping[str, int], num_classes: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleDict({m: nn.Linear(dim, num_classes) for m, dim in dims.items()})
+
+    def forward(self, features: dict[str, Tensor]) -> Outputs:
+        unimodal = {m: self.layers[m](u) for m, u in features.items()}
+        return Outputs(features, unimodal, sum_logits(unimodal.values()))
+
+
+class SharedOutputHead(Head):
+    """Hidden layers of each modality's own before one output layer that all modalities share.
+
+    A modality's logits are the sum over its classifiers, `output(relu(hidden(u)))`; it starts with one and may be
+    given more (`add`). The fused logits are the sum over modalities.
+    """
+
+    def __init__(self, dims: Mapping[str, int], hidden: int, num_classes: int) -> None:
+        super().__init__()
+        self.hidden = nn.ModuleDict({m: nn.ModuleList([nn.Linear(dim, hidden)]) for m, dim in dims.items()})
+        self.output = nn.Linear(hidden, num_classes)
+
+    def add(self, modality: str) -> nn.Linear:
+        """Append a classifier to a modality (Xavier-normal weight, zero bias) and return its hidden layer."""
+        blocks = self.blocks(modality)
+        first = blocks[0]
+        assert isinstance(first, nn.Linear)
+        layer = nn.Linear(first.in_features, first.out_features).to(first.weight.device)
+        nn.init.xavier_normal_(layer.weight)
+        nn.init.zeros_(layer.bias)
+        blocks.append(layer)
+        return layer
+
+    def blocks(self, modality: str) -> nn.ModuleList:
+        """Return the hidden layers of a modality's classifiers."""
+        blocks = self.hidden[modality]
+        assert isinstance(blocks, nn.ModuleList)
+        return blocks
+
+    def classifier_logits(self, features: dict[str, Tensor]) -> dict[str, list[Tensor]]:
+        """Return the logits (B, K) of each classifier of each modality, in the order of their adding."""
+        return {m: [self.output(F.relu(layer(u))) for layer in self.blocks(m)] for m, u in features.items()}
+
+    def forward(self, features: dict[str, Tensor]) -> Outputs:
+        unimodal = {m: sum_logits(logits) for m, logits in self.classifier_logits(features).items()}
+        return Outputs(features, unimodal, sum_logits(unimodal.values()))
+
+
+class MultimodalNet(nn.Module):
+    """Encoders and a head. Encoders may run in bfloat16; features and the head are always float32."""
+
+    def __init__(self, encoders: Mapping[str, Encoder], head: Callable[[dict[str, int]], Head]) -> None:
+        """Args:
+        encoders: one for each modality, from `TaskSpec.build_encoders`.
+        head: makes the head from the feature widths {modality: D}.
+        """
+        super().__init__()
+        self.low_precision = False
+        self.encoders = nn.ModuleDict(dict(encoders))
+        self.head = head({modality: encoder.dim for modality, encoder in encoders.items()})
+
+    def use_bfloat16(self) -> None:
+        """Run the encoders under bfloat16 autocast with channels-last weights."""
+        self.low_precision = True
+        for module in self.encoders.modules():
+            if isinstance(module, nn.Conv2d):
+                module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
+
+    def encode(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the features {modality: (B, D)} of the modalities this net has encoders for."""
+        device = next(iter(inputs.values())).device.type
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=self.low_precision):
+            return {m: encoder(inputs[m]).float() for m, encoder in self.encoders.items()}
+
+    def forward(self, inputs: Mapping[str, Tensor]) -> Outputs:
+        outputs: Outputs = self.head(self.encode(inputs))
+        return outputs
+
+
+def concat_net(task: TaskSpec) -> MultimodalNet:
+    """Return the task's encoders under a `ConcatHead`: the network of the plain joint baseline."""
+    return MultimodalNet(task.build_encoders(), lambda dims: ConcatHead(dims, task.num_classes))
+
+
+def sum_logits(logits: Iterable[Tensor]) -> Tensor:
+    """Add logits (B, K) in order, starting from the first (no zero is added)."""
+    total, *rest = logits
+    for term in rest:
+        total = total + term
+    return total

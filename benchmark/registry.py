@@ -1,0 +1,181 @@
+"""Plugins by name: from the package's folders, an entry-point group, or a path. Imported only when used."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from benchmark.errors import Problem, UserError, nearest
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A plugin that is known but perhaps not imported yet."""
+
+    kind: Kind
+    name: str
+    source: str
+    """Module name, or the path of a file outside the package."""
+    attribute: str = ""
+    """Class name; empty to take the only plugin class that the module defines."""
+
+    @cached_property
+    def about(self) -> str:
+        """The first line of the module's docstring, read without importing it."""
+        try:
+            path = Path(self.source) if self.is_file else self.kind.folder / f"{self.name}.py"
+            docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+        except (OSError, SyntaxError):
+            return ""
+        return (docstring or "").split("\n")[0]
+
+    @property
+    def is_file(self) -> bool:
+        return self.source.endswith(".py")
+
+    def load(self) -> type[Any]:
+        """Import the plugin and return its class.
+
+        Raises:
+            UserError: when the module cannot be imported or does not define one plugin class.
+        """
+        where = f"{self.kind.singular} {self.name}"
+        try:
+            module = _import_file(Path(self.source)) if self.is_file else importlib.import_module(self.source)
+        except Exception as error:
+            raise UserError(
+                Problem(where, "a module that imports", f"{type(error).__name__}: {error}", f"Fix {self.source}.")
+            ) from error
+        base = getattr(importlib.import_module(self.kind.base_module), self.kind.base_class)
+        found = [
+            value
+            for name, value in vars(module).items()
+            if isinstance(value, type)
+            and issubclass(value, base)
+            and value.__module__ == module.__name__
+            and not inspect.isabstract(value)
+            and self.attribute in ("", name)
+        ]
+        if len(found) != 1:
+            names = ", ".join(sorted(cls.__name__ for cls in found)) or "none"
+            raise UserError(
+                Problem(
+                    where,
+                    f"one class derived from {self.kind.base_class}"
+                    + f" called {self.attribute}" * bool(self.attribute),
+                    names,
+                    f"Name one: {self.source}:ClassName." if found else f"Define it in {self.source}.",
+                )
+            )
+        return found[0]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of plugin and where plugins of this kind are found."""
+
+    package: str
+    singular: str
+    base_module: str
+    base_class: str
+
+    @property
+    def group(self) -> str:
+        """The entry-point group through which other distributions add plugins."""
+        return f"modalbench.{self.package.rpartition('.')[2]}"
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the package, found without importing any plugin."""
+        spec = importlib.util.find_spec(self.package)
+        assert spec is not None
+        assert spec.submodule_search_locations
+        return Path(next(iter(spec.submodule_search_locations)))
+
+    def known(self) -> dict[str, Plugin]:
+        """Return the plugins known by name; the package's own come first and cannot be replaced."""
+        installed = {entry.name: self._from_entry(entry) for entry in entry_points(group=self.group)}
+        own = {
+            path.stem: Plugin(self, path.stem, f"{self.package}.{path.stem}")
+            for path in sorted(self.folder.glob("*.py"))
+            if not path.stem.startswith("_")
+        }
+        return {**installed, **own}
+
+    def find(self, name: str) -> Plugin:
+        """Return the plugin of that name or path (`./mine.py` or `./mine.py:Mine`).
+
+        Raises:
+            UserError: when there is none, with the nearest name.
+        """
+        source, _, attribute = name.partition(":")
+        if source.endswith(".py"):
+            path = Path(source).resolve()
+            if not path.is_file():
+                raise UserError(Problem(f"{self.singular} {name}", "a Python file", "no such file"))
+            return Plugin(self, path.stem, str(path), attribute)
+        known = self.known()
+        if name not in known:
+            raise UserError(
+                Problem(
+                    f"{self.singular} {name!r}",
+                    f"a known {self.singular} or a path to a .py file",
+                    "neither",
+                    nearest(name, known),
+                )
+            )
+        return known[name]
+
+    def _from_entry(self, entry: EntryPoint) -> Plugin:
+        return Plugin(self, entry.name, entry.module, entry.attr)
+
+
+METHODS = Kind("benchmark.methods", "method", "benchmark.method", "Method")
+DATASETS = Kind("benchmark.datasets", "data set", "benchmark.data", "Dataset")
+REPORTS = Kind("benchmark.reports", "report", "benchmark.report", "Report")
+
+
+def _import_file(path: Path) -> ModuleType:
+    digest = hashlib.sha256(str(path).encode()).hexdigest()[:8]
+    name = f"modalbench_plugin_{path.stem}_{digest}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def code_digest(*modules: ModuleType | str) -> str:
+    """Return a digest of what modules do: comments, docstrings and layout do not count."""
+    digest = hashlib.sha256()
+    for module in modules:
+        loaded = importlib.import_module(module) if isinstance(module, str) else module
+        tree = ast.parse(inspect.getsource(loaded))
+        for node in ast.walk(tree):
+            body = getattr(node, "body", None)
+            if isinstance(body, list):
+                node.body = [item for item in body if not _is_docstring(item)]  # type: ignore[attr-defined]
+        digest.update(ast.dump(tree).encode())
+    return digest.hexdigest()[:12]
+
+
+def _is_docstring(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)

@@ -1,0 +1,124 @@
+"""The contract of a report, and how runs are grouped so that no table mixes protocols."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from benchmark.records import RunView, State, write_atomic
+from benchmark.table import Table
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file that a report writes."""
+
+    name: str
+    content: bytes
+
+
+class Report(ABC):
+    """A report plugin: records in, files out. Must not train, and must not know W&B."""
+
+    about: ClassVar[str]
+
+    @abstractmethod
+    def build(self, comparisons: Sequence[Comparison]) -> Iterable[Artifact]:
+        """Return the files, from records alone."""
+
+    def tables(self, comparisons: Sequence[Comparison]) -> Iterable[Table]:
+        """Return the tables to show in a terminal."""
+        return ()
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs that may stand in one table: the same data, split and recipe."""
+
+    dataset: str
+    """Label of the data set with its settings."""
+    protocol: str
+    title: str
+    """What tells this comparison from the others of a report."""
+    selection: str
+    """The rule of the main table."""
+    runs: Sequence[RunView]
+    stale: int
+    """Runs left out because newer code has run the same thing."""
+
+    @property
+    def methods(self) -> list[str]:
+        """Method labels, in order of first appearance by name, baselines or not."""
+        return list(dict.fromkeys(run.method for run in self.runs))
+
+    @property
+    def modalities(self) -> list[str]:
+        return list(dict.fromkeys(m for run in self.runs if run.record for m in run.record["modalities"]))
+
+    def of(self, method: str) -> list[RunView]:
+        """Return a method's runs, by seed."""
+        return sorted((run for run in self.runs if run.method == method), key=lambda run: run.seed)
+
+
+def compare(runs: Iterable[RunView]) -> tuple[list[Comparison], list[str]]:
+    """Group runs into comparisons.
+
+    Returns:
+        The comparisons, and what could not be read, in words. The result does not depend on the order of `runs`.
+    """
+    groups: dict[tuple[str, str, str], list[RunView]] = {}
+    problems = []
+    for run in sorted(runs, key=lambda run: str(run.folder.path)):
+        if run.problem:
+            problems.append(f"skipped {run.folder.path}: {run.problem}")
+        if run.spec:
+            recipe = json.dumps(
+                [run.spec["recipe"], run.spec["fingerprint"], run.spec["dataset"]["code"]], sort_keys=True
+            )
+            groups.setdefault((run.dataset, run.spec["protocol"], recipe), []).append(run)
+    return list(_comparisons(groups)), problems
+
+
+def _comparisons(groups: dict[tuple[str, str, str], list[RunView]]) -> Iterator[Comparison]:
+    for (dataset, protocol, recipe), runs in sorted(groups.items()):
+        alike = [key for key in groups if key[:2] == (dataset, protocol)]
+        title = f"{dataset}, {protocol}"
+        if len(alike) > 1:
+            digest = hashlib.sha256(recipe.encode()).hexdigest()[:4]
+            title += f" ({runs[0].spec['recipe']['epochs']} epochs, #{digest})"
+        newest: dict[tuple[str, int], RunView] = {}
+        for run in sorted(runs, key=_freshness):
+            newest[run.method, run.seed] = run
+        kept = sorted(newest.values(), key=lambda run: (run.spec["method"]["name"], run.method, run.seed))
+        selection = runs[0].spec["recipe"]["selection"]
+        yield Comparison(dataset, protocol, title, selection, kept, len(runs) - len(kept))
+
+
+def _freshness(run: RunView) -> tuple[bool, float, str]:
+    return run.status.state is State.DONE, run.status.updated, str(run.folder.path)
+
+
+def write(artifacts: Iterable[Artifact], folder: Path) -> list[Path]:
+    """Write artifacts into a folder and return their paths."""
+    paths = []
+    for artifact in artifacts:
+        path = folder / artifact.name
+        write_atomic(path, artifact.content)
+        paths.append(path)
+    return paths
+
+
+def render(table: Table, stem: str) -> list[Artifact]:
+    """Return a table as LaTeX, Markdown and CSV."""
+    texts = {"tex": table.to_latex(), "md": table.to_markdown(), "csv": table.to_csv()}
+    return [Artifact(f"{stem}.{suffix}", text.encode()) for suffix, text in texts.items()]
+
+
+def slug(text: str) -> str:
+    """Return a text as a file name."""
+    return "".join(char if char.isalnum() or char in "-=." else "-" for char in text).strip("-")

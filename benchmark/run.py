@@ -1,0 +1,224 @@
+"""What a method sees of its run. Deliberately without a test split."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from benchmark.data import Batch, Dataset, Index, Samples
+from benchmark.protocol import Recipe
+from benchmark.seeds import generator
+
+
+class NonFiniteLoss(RuntimeError):
+    """A loss became NaN or infinite."""
+
+
+@dataclass
+class _Mean:
+    """A running weighted mean, kept on the device."""
+
+    total: Tensor | float = 0.0
+    weight: float = 0.0
+
+    def add(self, value: Tensor | float, weight: float) -> None:
+        self.total = self.total + value * weight
+        self.weight += weight
+
+
+class Feed:
+    """Serves one split in batches: transformed, on the device, the same whatever else runs.
+
+    Without random augmentation the transform is applied once; with it, each epoch draws one row of uniform
+    numbers for each sample from (seed, epoch, salt), so the order of batches never changes a sample.
+    """
+
+    def __init__(self, dataset: Dataset, samples: Samples, device: torch.device, batch_size: int) -> None:
+        self.labels = samples.labels.to(device)
+        self.batch_size = batch_size
+        self._samples = samples
+        self._dataset = dataset
+        self._raw = {m: x.to(device) for m, x in samples.inputs.items()}
+        self._still: dict[str, Tensor] | None = None
+
+    def subset(self, index: Index) -> Feed:
+        """Return a feed that holds the samples at `index` and no others."""
+        return Feed(self._dataset, self._samples.subset(index), self.labels.device, self.batch_size)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def still(self) -> dict[str, Tensor]:
+        """All inputs without augmentation, {modality: (N, ...)}."""
+        if self._still is None:
+            rows = torch.arange(len(self), device=self.labels.device).split(self.batch_size)
+            parts = [self._dataset.transform({m: x[row] for m, x in self._raw.items()}, None) for row in rows]
+            self._still = {m: torch.cat([part[m] for part in parts]) for m in parts[0]}
+        return self._still
+
+    def in_order(self) -> Iterator[dict[str, Tensor]]:
+        """Yield the inputs of every sample once, in order, without augmentation."""
+        for start in range(0, len(self), self.batch_size):
+            yield {m: x[start : start + self.batch_size] for m, x in self.still.items()}
+
+    def shuffled(self, *seed: str | int, drop_last: bool = False) -> Iterator[Batch]:
+        """Yield one epoch in an order that is a function of `seed` alone."""
+        sizes = batch_sizes(len(self), self.batch_size, drop_last)
+        order = torch.randperm(len(self), generator=generator(*seed, "order"))
+        draws = None
+        if self._dataset.num_draws:
+            shape = (len(self), self._dataset.num_draws)
+            draws = torch.rand(shape, generator=generator(*seed, "draws")).to(self.labels.device)
+        for index in order[: sum(sizes)].split(sizes):
+            rows = index.to(self.labels.device)
+            if draws is None:
+                inputs = {m: x[rows] for m, x in self.still.items()}
+            else:
+                inputs = self._dataset.transform({m: x[rows] for m, x in self._raw.items()}, draws[rows])
+            yield Batch(inputs, self.labels[rows], rows)
+
+
+def batch_sizes(count: int, size: int, drop_last: bool = False) -> list[int]:
+    """Return the batch sizes that make up one epoch of `count` samples.
+
+    A last batch of one sample joins the batch before it, since batch normalisation needs two.
+    """
+    full, rest = divmod(count, size)
+    sizes = [size] * full
+    if rest == 1 and sizes:
+        sizes[-1] += 1
+    elif rest and not (drop_last and sizes):
+        sizes.append(rest)
+    return sizes
+
+
+class Run:
+    """A method's view of its run: device, seed, budget, recipe, training batches.
+
+    Attributes:
+        device: where tensors live.
+        seed: the run's seed.
+        epochs: length of training.
+        steps_per_epoch: batches in one epoch of `train_batches`.
+        num_train: samples in the training split, without the held-out share.
+    """
+
+    def __init__(
+        self, train: Feed, held_out: Feed | None, recipe: Recipe, seed: int, device: torch.device, num_classes: int
+    ) -> None:
+        self.device = device
+        self.seed = seed
+        self.epochs = recipe.epochs
+        self.num_classes = num_classes
+        self.num_train = len(train)
+        self.steps_per_epoch = len(batch_sizes(len(train), recipe.batch_size, recipe.drop_last))
+        self.optimizers: list[Optimizer] = []
+        self.samples_served = 0
+        self._train = train
+        self._held_out = held_out
+        self._recipe = recipe
+        self._epoch = 0
+        self._means: dict[str, _Mean] = {}
+        self._step = torch.zeros((), device=device)
+        self._bad_step = torch.full((), float("inf"), device=device)
+
+    # --- for methods -------------------------------------------------------------------------------------------
+
+    def optimizer(self, params: Iterable[nn.Parameter], **overrides: Any) -> Optimizer:
+        """Return the protocol's optimizer over `params`; the trainer schedules and checkpoints it.
+
+        Args:
+            params: what to train.
+            overrides: settings of the recipe's optimizer to change, such as `lr`.
+        """
+        optimizer = self._recipe.optimizer.build(params, **overrides)
+        self.optimizers.append(optimizer)
+        self._schedule(optimizer)
+        return optimizer
+
+    def probe_optimizer(self, params: Iterable[nn.Parameter], **overrides: Any) -> Optimizer:
+        """Return an optimizer of the same recipe that the trainer neither schedules nor checkpoints."""
+        return self._recipe.optimizer.build(params, **overrides)
+
+    def add_parameters(self, optimizer: Optimizer, params: Iterable[nn.Parameter]) -> None:
+        """Let `optimizer` also train `params`, from now on at the current rate. For networks that grow."""
+        optimizer.add_param_group({"params": list(params)})
+        self._schedule(optimizer)
+
+    def backward(self, loss: Tensor) -> None:
+        """Back-propagate a scalar loss. The first step with a non-finite loss is noted without a sync."""
+        bad = torch.where(torch.isfinite(loss.detach()), float("inf"), self._step)
+        self._bad_step = torch.minimum(self._bad_step, bad)
+        torch.autograd.backward(loss)
+
+    def train_batches(self, epoch: int, salt: int = 0) -> Iterator[Batch]:
+        """Yield the training split once; the order is a function of (seed, epoch, salt) alone."""
+        for batch in self._train.shuffled(self.seed, epoch, salt, drop_last=self._recipe.drop_last):
+            self.samples_served += len(batch.labels)
+            yield batch
+
+    def train_in_order(self) -> Iterator[Batch]:
+        """Yield the training split once in order, without augmentation: for statistics and prototypes."""
+        start = 0
+        for inputs in self._train.in_order():
+            rows = torch.arange(start, start := start + len(next(iter(inputs.values()))), device=self.device)
+            yield Batch(inputs, self._train.labels[rows], rows)
+
+    def held_out_batches(self, epoch: int, salt: int = 0) -> Iterator[Batch]:
+        """Yield the share carved from train for methods that learn from unseen samples (`held_out_share`)."""
+        if self._held_out is None:
+            raise RuntimeError("no held-out share: set `held_out_share` in the method's __init__")
+        yield from self._held_out.shuffled(self.seed, epoch, salt, "held out")
+
+    def log(self, **scalars: Tensor | float) -> None:
+        """Note scalars for this epoch's history; several notes of one name are averaged."""
+        for name, value in scalars.items():
+            self._note(name, value, 1.0)
+
+    # --- for the trainer ---------------------------------------------------------------------------------------
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Set every rate for `epoch` and forget the last epoch's scalars."""
+        self._epoch = epoch
+        self._means = {}
+        self.samples_served = 0
+        self._step.zero_()
+        for optimizer in self.optimizers:
+            self._schedule(optimizer)
+
+    def end_step(self, scalars: dict[str, Tensor], size: int) -> None:
+        """Note what a step returned, weighted by the batch's size."""
+        self._step += 1
+        for name, value in scalars.items():
+            self._note(name, value, size)
+
+    def check_finite(self) -> None:
+        """Raise `NonFiniteLoss` if any loss of this epoch was NaN or infinite."""
+        step = float(self._bad_step)
+        if step != float("inf"):
+            raise NonFiniteLoss(f"loss became NaN or infinite in epoch {self._epoch}, step {int(step)}")
+
+    def means(self) -> dict[str, float]:
+        """Return this epoch's scalars, averaged."""
+        return {name: float(mean.total) / mean.weight for name, mean in sorted(self._means.items())}
+
+    def unowned(self, module: nn.Module) -> list[str]:
+        """Return the names of trainable parameters that no registered optimizer owns."""
+        owned = {id(p) for optimizer in self.optimizers for group in optimizer.param_groups for p in group["params"]}
+        return [name for name, p in module.named_parameters() if p.requires_grad and id(p) not in owned]
+
+    def _schedule(self, optimizer: Optimizer) -> None:
+        # torch's schedulers mishandle groups added in mid-run, so the rate is set from the group's own start.
+        for group in optimizer.param_groups:
+            group.setdefault("initial_lr", group["lr"])
+            group["lr"] = group["initial_lr"] * self._recipe.schedule.factor(self._epoch, self.epochs)
+
+    def _note(self, name: str, value: Tensor | float, weight: float) -> None:
+        value = value.detach() if isinstance(value, Tensor) else value
+        self._means.setdefault(name, _Mean()).add(value, weight)

@@ -1,0 +1,82 @@
+"""Typed, frozen settings: the base of every config, with errors that a user can act on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from benchmark.errors import Problem, UserError, nearest
+
+SettingsT = TypeVar("SettingsT", bound="Settings")
+
+
+class Settings(BaseModel):
+    """A frozen set of typed values. Unknown keys, wrong types, NaN and infinity are refused.
+
+    The string under each field is its documentation: meaning, unit, source of the default.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True, validate_default=True
+    )
+
+    def changed(self) -> dict[str, Any]:
+        """Return the fields that differ from their defaults, in JSON types."""
+        values = self.model_dump(mode="json")
+        fields = type(self).model_fields
+        return {
+            name: value
+            for name, value in values.items()
+            if fields[name].is_required() or getattr(self, name) != fields[name].get_default(call_default_factory=True)
+        }
+
+
+def parse_settings(kind: type[SettingsT], values: Mapping[str, Any], where: str) -> SettingsT:
+    """Build settings from plain values.
+
+    Args:
+        kind: the settings class.
+        values: field values in JSON types; fields left out take their defaults.
+        where: what the values belong to, for messages ("method ogm").
+
+    Raises:
+        UserError: with one problem for each bad key or value.
+    """
+    try:
+        return kind.model_validate_json(json.dumps(dict(values)), strict=True)
+    except ValidationError as error:
+        raise UserError(*(_problem(kind, detail, where) for detail in error.errors())) from None
+
+
+def _problem(kind: type[Settings], detail: Mapping[str, Any], where: str) -> Problem:
+    path = ".".join(str(part) for part in detail["loc"])
+    if detail["type"] == "extra_forbidden":
+        known = kind.model_fields if len(detail["loc"]) == 1 else ()
+        return Problem(where, "a known setting", repr(path), nearest(path, known) if known else "")
+    if detail["type"] == "missing":
+        return Problem(where, f"a value for {path!r}", "none", f"Give {path}=...")
+    message = str(detail["msg"])
+    expected = message.removeprefix("Input should be ").removeprefix("Value error, ")
+    got = json.dumps(detail["input"]) if len(json.dumps(detail["input"], default=str)) < 80 else "another structure"
+    return Problem(f"{where}, {path}" if path else where, expected, got)
+
+
+def parse_value(text: str) -> Any:
+    """Read a value typed on the command line: JSON, else a Python-style number or truth value, else text.
+
+    `0.3`, `1e-3`, `.5`, `true`, `True`, `null`, `[1, 2]` and `name` all mean what they say.
+    """
+    words: dict[str, Any] = {"True": True, "False": False, "None": None}
+    if text in words:
+        return words[text]
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        pass
+    try:
+        return float(text)
+    except ValueError:
+        return text

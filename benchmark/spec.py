@@ -1,0 +1,349 @@
+"""From what the user typed to a list of runs: parse, resolve, validate, name. Nothing is started here."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmark.data import Dataset
+from benchmark.errors import Problem, Problems, UserError, nearest
+from benchmark.protocol import Protocol, Recipe, load_protocol
+from benchmark.registry import DATASETS, METHODS, Plugin, code_digest
+from benchmark.settings import Settings, parse_settings, parse_value
+
+NUMERIC_MODULES = tuple(
+    f"benchmark.{name}" for name in ("data", "evaluate", "method", "model", "protocol", "run", "seeds", "train")
+)
+"""Core modules whose code decides a run's numbers."""
+
+
+class PluginSpec(Settings):
+    """A plugin as used in a run."""
+
+    name: str
+    label: str
+    """The name with every setting that is not at its default, as in `ogm[alpha=0.3]`."""
+    source: str
+    """Module, or path of a file outside the package."""
+    attribute: str = ""
+    config: dict[str, Any]
+    """Every setting, resolved."""
+    code: str
+    """Digest of the plugin's code."""
+
+
+class RunSpec(Settings):
+    """One run: everything that decides its numbers, and nothing that does not."""
+
+    method: PluginSpec
+    dataset: PluginSpec
+    fingerprint: str
+    """Digest of the raw data."""
+    protocol: str
+    recipe: Recipe
+    seed: int
+    core: str
+    """Digest of the core's numeric code."""
+    torch: str
+    """Version of torch, without the build."""
+
+    @property
+    def id(self) -> str:
+        """A digest of what changes the numbers: not paths, labels, devices or workers."""
+        hidden: Any = {"method": {"label", "source", "attribute"}, "dataset": {"label", "source", "attribute"}}
+        content = json.dumps(self.model_dump(mode="json", exclude=hidden), sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()[:10]
+
+    @property
+    def title(self) -> str:
+        """A readable name: data set, method, seed."""
+        return f"{self.dataset.label} {self.method.label} s{self.seed}"
+
+    def folder(self, out: Path) -> Path:
+        """Return the run's folder under the output folder."""
+        return out / self.dataset.name / self.method.name / f"s{self.seed}-{self.id}"
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What the user asked for, as typed."""
+
+    methods: Sequence[str]
+    """Names or paths, each perhaps with settings in brackets: `ogm[alpha=0.1,0.3]`."""
+    datasets: Sequence[str]
+    seeds: Sequence[int]
+    protocol: str = "unified"
+    settings: Sequence[str] = ()
+    """Assignments such as `ogm.alpha=0.3`, `avletters.split=speaker`, `protocol.optimizer.lr=0.1`."""
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    """Changes of the recipe from options such as `--epochs`."""
+    data_root: Path | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The runs of a sweep, and the combinations that make no sense, with the reason."""
+
+    runs: Sequence[RunSpec]
+    unsupported: Sequence[tuple[str, str, str]]
+    """(method, data set, reason)"""
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """A plugin with the settings the user gave."""
+
+    plugin: Plugin
+    kind: type[Any]
+    given: Mapping[str, Any]
+
+    def configured(self, settings: Mapping[str, Any]) -> Any:
+        return parse_settings(self.kind.Config, settings, f"{self.plugin.kind.singular} {self.plugin.name}")
+
+    def spec(self, config: Settings) -> PluginSpec:
+        return PluginSpec(
+            name=self.plugin.name,
+            label=label(self.plugin.name, config.changed()),
+            source=self.plugin.source,
+            attribute=self.plugin.attribute,
+            config=config.model_dump(mode="json"),
+            code=code_digest(self.kind.__module__),
+        )
+
+
+def plan(sweep: Sweep) -> Plan:
+    """Resolve a sweep into runs.
+
+    Raises:
+        UserError: with every problem of the whole sweep.
+    """
+    problems = Problems()
+    assigned: dict[str, dict[str, Any]] = {}
+    with problems.collect():
+        assigned = parse_assignments(sweep.settings)
+    methods = _choices(sweep.methods, METHODS.known() if "all" in sweep.methods else None, METHODS, assigned, problems)
+    datasets = _choices(sweep.datasets, None, DATASETS, assigned, problems)
+    protocol = None
+    with problems.collect():
+        protocol = load_protocol(sweep.protocol)
+    with problems.collect():
+        _check_targets(assigned, sweep, methods + datasets)
+    with problems.collect():
+        if not sweep.seeds:
+            raise UserError(Problem("--seeds", "at least one seed", "none", "Write 0-4, 0,1,2 or 0."))
+    recipe_changes = {**sweep.recipe, **assigned.get("protocol", {})}
+    runs: list[RunSpec] = []
+    unsupported: list[tuple[str, str, str]] = []
+    for choice in datasets:
+        with problems.collect():
+            config = choice.configured(choice.given)
+            dataset = choice.kind(config, _root(sweep.data_root, choice.plugin.name))
+            recipe = protocol.resolve(choice.plugin.name, choice.kind.recipe, recipe_changes) if protocol else None
+            data = (choice.spec(config), dataset, dataset.fingerprint())
+            runs += _runs_of(data, methods, sweep.seeds, protocol, recipe, unsupported, problems)
+    if not datasets:  # still report what is wrong with the methods
+        for method in methods:
+            with problems.collect():
+                method.configured(method.given)
+    problems.raise_any()
+    return Plan(list({run.id: run for run in runs}.values()), unsupported)
+
+
+def _runs_of(
+    data: tuple[PluginSpec, Dataset, str],
+    methods: Sequence[_Choice],
+    seeds: Sequence[int],
+    protocol: Protocol | None,
+    recipe: Recipe | None,
+    unsupported: list[tuple[str, str, str]],
+    problems: Problems,
+) -> Iterator[RunSpec]:
+    spec, dataset, fingerprint = data
+    core, torch_version = code_digest(*NUMERIC_MODULES), version("torch").partition("+")[0]
+    for method in methods:
+        with problems.collect():
+            for variant in method.kind.expand(dataset.task):
+                config = method.configured({**variant, **method.given})
+                chosen = method.spec(config)
+                reason = method.kind.unsupported(config, dataset.task)
+                if reason is not None:
+                    unsupported.append((chosen.label, spec.label, reason))
+                elif protocol is not None and recipe is not None:
+                    for seed in seeds:
+                        yield RunSpec(
+                            method=chosen,
+                            dataset=spec,
+                            fingerprint=fingerprint,
+                            protocol=protocol.name,
+                            recipe=recipe,
+                            seed=seed,
+                            core=core,
+                            torch=torch_version,
+                        )
+
+
+def build_dataset(spec: RunSpec, data_root: Path | None) -> Dataset:
+    """Import and construct the data set of a run."""
+    kind = Plugin(DATASETS, spec.dataset.name, spec.dataset.source, spec.dataset.attribute).load()
+    config = parse_settings(kind.Config, spec.dataset.config, f"data set {spec.dataset.name}")
+    dataset: Dataset = kind(config, _root(data_root, spec.dataset.name))
+    return dataset
+
+
+def load_method(spec: RunSpec) -> tuple[type[Any], Any]:
+    """Import the method of a run and return its class and config."""
+    kind = Plugin(METHODS, spec.method.name, spec.method.source, spec.method.attribute).load()
+    return kind, parse_settings(kind.Config, spec.method.config, f"method {spec.method.name}")
+
+
+def open_dataset(name: str, data_root: Path | None = None, settings: Sequence[str] = ()) -> Dataset:
+    """Construct a data set from what a user typed, such as `avletters[split=speaker]`."""
+    problems = Problems()
+    assigned = parse_assignments(settings)
+    choices = _choices([name], None, DATASETS, assigned, problems)
+    problems.raise_any()
+    choice = choices[0]
+    dataset: Dataset = choice.kind(choice.configured(choice.given), _root(data_root, choice.plugin.name))
+    return dataset
+
+
+def _root(data_root: Path | None, name: str) -> Path | None:
+    """Return where a data set's files are: `<data root>/<name>`."""
+    given = data_root or (Path(os.environ["BENCH_DATA"]) if os.environ.get("BENCH_DATA") else None)
+    return None if given is None else given.expanduser() / name
+
+
+# --- reading what was typed ----------------------------------------------------------------------------------------
+
+
+def label(name: str, changed: Mapping[str, Any]) -> str:
+    """Return a name with settings in brackets, as the user would type it."""
+    shown = ",".join(f"{key}={v if isinstance(v, str) else json.dumps(v)}" for key, v in changed.items())
+    return f"{name}[{shown}]" if shown else name
+
+
+def split_list(text: str) -> list[str]:
+    """Split at commas that stand outside brackets."""
+    parts, depth, start = [], 0, 0
+    for position, char in enumerate(text):
+        depth += (char == "[") - (char == "]")
+        if char == "," and depth == 0:
+            parts.append(text[start:position])
+            start = position + 1
+    parts.append(text[start:])
+    return [part.strip() for part in parts if part.strip()]
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Read `0-4`, `0,1,7` or `5` (that one seed).
+
+    Raises:
+        UserError: when it is empty or not made of whole numbers.
+    """
+    seeds: list[int] = []
+    for part in split_list(text):
+        first, dash, last = part.partition("-")
+        try:
+            seeds += range(int(first), int(last) + 1) if dash else [int(first)]
+        except ValueError:
+            seeds = []
+            break
+    if not seeds:
+        raise UserError(Problem("--seeds", "whole numbers such as 0-4, 0,1,7 or 5", repr(text)))
+    return list(dict.fromkeys(seeds))
+
+
+def parse_bracketed(token: str) -> tuple[str, list[dict[str, Any]]]:
+    """Read `name[key=value,value,other=value]` into the name and the grid of its settings.
+
+    Raises:
+        UserError: when brackets do not match or an entry is no assignment.
+    """
+    name, bracket, rest = token.partition("[")
+    if not bracket:
+        return name, [{}]
+    wrong = Problem(repr(token), "name[key=value,...]", "unbalanced brackets or an entry without a key")
+    if not rest.endswith("]"):
+        raise UserError(wrong)
+    options: dict[str, list[Any]] = {}
+    for entry in split_list(rest[:-1]):
+        key, equals, value = entry.partition("=")
+        if equals:
+            options[key.strip()] = [parse_value(value.strip())]
+        elif options:
+            options[next(reversed(options))].append(parse_value(entry))
+        else:
+            raise UserError(wrong)
+    return name, [dict(zip(options, values, strict=True)) for values in itertools.product(*options.values())]
+
+
+def parse_assignments(settings: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Read `target.key=value` assignments into {target: {key: value}}; dots in the key nest.
+
+    Raises:
+        UserError: with every malformed assignment.
+    """
+    problems = Problems()
+    assigned: dict[str, dict[str, Any]] = {}
+    for setting in settings:
+        with problems.collect():
+            path, equals, value = setting.partition("=")
+            target, dot, key = path.strip().partition(".")
+            if not (equals and dot and target and key):
+                raise UserError(Problem("--set", "target.key=value, such as ogm.alpha=0.3", repr(setting)))
+            *parents, leaf = key.split(".")
+            inner = assigned.setdefault(target, {})
+            for parent in parents:
+                inner = inner.setdefault(parent, {})
+            inner[leaf] = parse_value(value.strip())
+    problems.raise_any()
+    return assigned
+
+
+def _choices(
+    tokens: Sequence[str],
+    every: Mapping[str, Plugin] | None,
+    kind: Any,
+    assigned: Mapping[str, Mapping[str, Any]],
+    problems: Problems,
+) -> list[_Choice]:
+    """Find and import every plugin that the tokens name; `all` stands for every known one."""
+    choices = []
+    wanted = [name for token in tokens for name in (every or {} if token == "all" and every else [token])]
+    for token in wanted:
+        with problems.collect():
+            name, grid = parse_bracketed(token)
+            plugin = kind.find(name)
+            loaded = plugin.load()
+            choices += [_Choice(plugin, loaded, {**assigned.get(plugin.name, {}), **given}) for given in grid]
+    if not tokens:
+        with problems.collect():
+            raise UserError(Problem(f"--{kind.package.rpartition('.')[2]}", f"at least one {kind.singular}", "none"))
+    return choices
+
+
+def _check_targets(assigned: Mapping[str, Any], sweep: Sweep, choices: Sequence[_Choice]) -> None:
+    known = {choice.plugin.name for choice in choices} | {"protocol"}
+    typed = {token.partition("[")[0] for token in (*sweep.methods, *sweep.datasets)}
+    unknown = [target for target in assigned if target not in known | typed]
+    if unknown:
+        raise UserError(
+            *(
+                Problem(
+                    "--set", "a method or data set of this sweep, or 'protocol'", repr(target), nearest(target, known)
+                )
+                for target in unknown
+            )
+        )

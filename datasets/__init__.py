@@ -1,0 +1,1 @@
+"""One file for each data set, each with one `Dataset`."""

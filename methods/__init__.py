@@ -1,0 +1,1 @@
+"""One file for each paper, each with one `Method`."""

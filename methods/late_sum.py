@@ -1,0 +1,34 @@
+"""Late sum: a head and a cross-entropy for each modality, logits summed. The control for every late method.
+
+Nothing couples the encoders, so a gain over `concat` that this has too is owed to late fusion, not to balancing.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from benchmark.data import Batch, TaskSpec
+from benchmark.method import Method, Reference
+from benchmark.model import LateHead, MultimodalNet, Outputs, SharedOutputHead, sum_logits
+
+
+class LateSum(Method):
+    reference = Reference("Separate training with summed logits (folklore)")
+
+    class Config(Method.Config):
+        hidden: int | None = Field(default=None, ge=1)
+        """Units of a hidden layer of each modality before an output layer that all share, which is the head of AUG
+        without boosting; None for one linear layer each."""
+
+    config: Config
+
+    def build_net(self, task: TaskSpec) -> MultimodalNet:
+        hidden = self.config.hidden
+        if hidden is None:
+            return MultimodalNet(task.build_encoders(), lambda dims: LateHead(dims, task.num_classes))
+        return MultimodalNet(task.build_encoders(), lambda dims: SharedOutputHead(dims, hidden, task.num_classes))
+
+    def loss(self, out: Outputs, batch: Batch) -> Tensor:
+        return sum_logits(F.cross_entropy(logits, batch.labels) for logits in out.unimodal.values())

@@ -1,0 +1,36 @@
+"""Unimodal: one modality trained alone with a linear head. The bar that joint training must not fall below."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from benchmark.data import TaskSpec
+from benchmark.method import Method, Reference
+from benchmark.model import LateHead, MultimodalNet
+
+
+class Unimodal(Method):
+    """The bare name stands for one run per modality."""
+
+    reference = Reference("Unimodal training (folklore)")
+
+    class Config(Method.Config):
+        modality: str
+        """The modality to train on; no default, `unimodal` alone means each in turn."""
+
+    config: Config
+
+    @classmethod
+    def unsupported(cls, config: Method.Config, task: TaskSpec) -> str | None:
+        assert isinstance(config, cls.Config)
+        known = ", ".join(task.modalities)
+        return None if config.modality in task.modalities else f"no modality {config.modality!r}; there are {known}"
+
+    @classmethod
+    def expand(cls, task: TaskSpec) -> Sequence[Mapping[str, Any]]:
+        return [{"modality": modality} for modality in task.modalities]
+
+    def build_net(self, task: TaskSpec) -> MultimodalNet:
+        encoders = task.build_encoders([self.config.modality])
+        return MultimodalNet(encoders, lambda dims: LateHead(dims, task.num_classes))

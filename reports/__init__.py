@@ -1,0 +1,1 @@
+"""One file for each artefact, each with one `Report`."""
