@@ -35,6 +35,14 @@ class Encoder(nn.Module):
     dim: int
 
 
+def conv_block(
+    kind: type[nn.Conv1d | nn.Conv2d], before: int, after: int, stride: int = 1, kernel: int = 3
+) -> nn.Sequential:
+    """Return a convolution of one or two dimensions, batch normalisation and ReLU."""
+    norm = nn.BatchNorm1d if kind is nn.Conv1d else nn.BatchNorm2d
+    return nn.Sequential(kind(before, after, kernel, stride, kernel // 2, bias=False), norm(after), nn.ReLU())
+
+
 class Head(nn.Module):
     """Maps features {modality: (B, D)} to `Outputs`."""
 

@@ -1,0 +1,220 @@
+"""What the tests share: a small data set, the command line in a process of its own, plugins, trainers, made-up runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import benchmark.synthetic
+from benchmark.data import Dataset
+from benchmark.method import Method
+from benchmark.protocol import Recipe
+from benchmark.records import SCHEMA, RunFolder, State, Status
+from benchmark.registry import METHODS
+from benchmark.settings import parse_settings
+from benchmark.synthetic import Blobs
+from benchmark.train import Trainer, build_method, load_feeds
+
+torch.set_num_threads(1)
+
+CPU = torch.device("cpu")
+BLOBS = str(Path(benchmark.synthetic.__file__))
+REPO = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    rc: int
+    stdout: str
+    stderr: str
+
+    @property
+    def said(self) -> str:
+        """All it said, on one line, so that wrapping does not matter."""
+        return " ".join((self.stdout + self.stderr).split())
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.stdout)
+
+
+def command(arguments: tuple[object, ...]) -> list[str]:
+    return [sys.executable, "-P", "-m", "benchmark", *map(str, arguments)]
+
+
+def environment(changes: dict[str, str] | None = None) -> dict[str, str]:
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("BENCH_", "COVERAGE_"))}
+    return {**kept, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **(changes or {})}
+
+
+def run_bench(arguments: tuple[object, ...], cwd: Path, env: dict[str, str] | None = None) -> Done:
+    done = subprocess.run(
+        command(arguments), cwd=cwd, env=environment(env), capture_output=True, text=True, timeout=300, check=False
+    )
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Callable[..., Done]:
+    """Run `bench ARGUMENTS` in the test's folder and return how it ended."""
+    return lambda *arguments, env=None: run_bench(arguments, tmp_path, env)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start `bench ARGUMENTS` without waiting; it and all its workers are gone when the test ends."""
+    started: list[subprocess.Popen[str]] = []
+
+    def begin(*arguments: object) -> subprocess.Popen[str]:
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(
+            command(arguments),
+            cwd=tmp_path, env=environment(), stdout=pipe, stderr=pipe, text=True, start_new_session=True,
+        )  # fmt: skip
+        started.append(process)
+        return process
+
+    yield begin
+    for process in started:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # the group that this fixture made, orphaned workers included
+        process.communicate()
+
+
+def wait_until(condition: Callable[[], Any], what: str, limit: float = 120.0) -> Any:
+    """Poll until the condition holds and return its value; the limit is for hangs, never a measurement."""
+    end = time.monotonic() + limit
+    while time.monotonic() < end:
+        if value := condition():
+            return value
+        time.sleep(0.02)
+    pytest.fail(f"waited in vain for {what}")
+
+
+@pytest.fixture(name="wait_until")
+def wait_until_fixture() -> Callable[..., Any]:
+    return wait_until
+
+
+@pytest.fixture
+def blobs() -> str:
+    """The path of a tiny data set plugin, for `--datasets`."""
+    return BLOBS
+
+
+@pytest.fixture(scope="session")
+def repo() -> Path:
+    return REPO
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output folder of a finished sweep, two methods by two seeds. Read only."""
+    folder = tmp_path_factory.mktemp("finished")
+    options = ("--seeds", "0-1", "--epochs", "3", "--jobs", "2", "--out", "runs")
+    done = run_bench(("run", "--methods", "concat,late_sum", "--datasets", BLOBS, *options), folder)
+    assert done.rc == 0, done.said
+    return folder / "runs"
+
+
+@pytest.fixture
+def plugin(tmp_path: Path) -> Callable[[str, str], str]:
+    """Write a plugin module and return its path."""
+
+    def write(name: str, source: str) -> str:
+        path = tmp_path / f"{name}.py"
+        path.write_text(textwrap.dedent(source), encoding="utf-8")
+        return str(path)
+
+    return write
+
+
+@pytest.fixture
+def trainer() -> Callable[..., Trainer]:
+    """Make a trainer: `trainer("ogm", {"alpha": 0.1}, seed=1, epochs=2)`; a class will do for the name."""
+
+    def make(
+        method: str | type[Method] = "concat",
+        config: dict[str, Any] | None = None,
+        seed: int = 0,
+        dataset: Dataset | None = None,
+        **recipe: Any,
+    ) -> Trainer:
+        kind = METHODS.find(method).load() if isinstance(method, str) else method
+        chosen = Recipe(**{"epochs": 3, "batch_size": 16, "optimizer": {"kind": "sgd", "lr": 0.05}, **recipe})
+        data = dataset or Blobs(Blobs.Config())
+        settings = parse_settings(kind.Config, config or {}, "config")
+        built = build_method(kind, settings, data.task, chosen, seed, CPU)
+        return Trainer(built, load_feeds(data, chosen, CPU), chosen, seed, CPU)
+
+    return make
+
+
+def entry(accuracy: float) -> dict[str, Any]:
+    heads = {head: {"accuracy": accuracy, "macro_f1": accuracy, "loss": 1.0} for head in ("fused", "audio", "video")}
+    full = {head: {**scores, "map": accuracy} for head, scores in heads.items()}
+    return {"epoch": 0, "valid": heads, "test": full, "probe": {"audio": accuracy, "video": accuracy}}
+
+
+@pytest.fixture
+def made_up(tmp_path: Path) -> Callable[..., RunFolder]:
+    """Write the files of a run that was never trained, with the score you want, under `tmp_path / "runs"`."""
+
+    def write(
+        method: str = "concat",
+        seed: int = 0,
+        accuracy: float = 0.5,
+        oracle: float | None = None,
+        state: State = State.DONE,
+        cause: str = "",
+        dataset: str = "blobs",
+        protocol: str = "unified",
+        updated: float = 1.0,
+        code: str = "code",
+        **recipe: Any,
+    ) -> RunFolder:
+        plain = {"source": "", "attribute": "", "config": {}}
+        spec = {
+            "method": {"name": method, "label": method, "code": code, **plain},
+            "dataset": {"name": dataset, "label": dataset, "code": "code", **plain},
+            "fingerprint": "data", "protocol": protocol, "seed": seed, "core": "core", "torch": "2",
+            "recipe": {"epochs": 2, "selection": "best_valid", **recipe},
+        }  # fmt: skip
+        number = sum(1 for _ in (tmp_path / "runs").glob("*/*/*"))
+        folder = RunFolder(tmp_path / "runs" / dataset / method / f"s{seed}-{number:010d}")
+        folder.path.mkdir(parents=True)
+        folder.write("spec.yaml", spec)
+        folder.write_status(Status(state, 1, 2, 2, accuracy, cause, updated=updated))
+        for epoch in range(2):
+            folder.append_history({"epoch": epoch, "valid": entry(accuracy)["valid"], "test": entry(accuracy)["valid"]})
+        if state is State.DONE:
+            folder.predictions.write_bytes(b"predictions")
+            chosen = {"best_valid": accuracy, "last": accuracy, "oracle_test": accuracy if oracle is None else oracle}
+            folder.write(
+                "record.json",
+                {
+                    "schema": SCHEMA, "id": f"{number:010d}", "modalities": ["audio", "video"], "class_names": ["a", "b"],
+                    "rules": {rule: entry(score) for rule, score in chosen.items()},
+                    "num_samples": {"train": 1, "valid": 1, "test": 1}, "num_parameters": 1,
+                    "seconds": {"train": 1.0, "evaluate": 1.0, "total": 2.0},
+                    "files": {"predictions.parquet": len(b"predictions")},
+                },
+            )  # fmt: skip
+        return folder
+
+    return write

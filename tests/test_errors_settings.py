@@ -1,0 +1,143 @@
+"""Settings refuse what they do not know, say so in words a user can act on, and say it all at once."""
+
+from __future__ import annotations
+
+import json
+import math
+import pickle
+
+import pytest
+from pydantic import Field
+
+from benchmark.errors import Problem, Problems, UserError, nearest
+from benchmark.settings import Settings, parse_settings, parse_value
+
+
+class Inner(Settings):
+    depth: int = 1
+
+
+class Example(Settings):
+    alpha: float = Field(default=0.3, ge=0, le=1)
+    count: int = 2
+    flag: bool = False
+    name: str = "plain"
+    inner: Inner = Inner()
+
+
+class Needy(Settings):
+    modality: str
+
+
+def problems_of(values: dict, kind: type[Settings] = Example) -> tuple[Problem, ...]:
+    with pytest.raises(UserError) as caught:
+        parse_settings(kind, values, "method example")
+    return caught.value.problems
+
+
+def test_an_unknown_key_names_the_nearest_known_one():
+    (problem,) = problems_of({"alhpa": 0.1})
+    assert "alhpa" in problem.got
+    assert "Did you mean 'alpha'?" in problem.fix
+
+
+@pytest.mark.parametrize(
+    ("values", "expected", "got"),
+    [
+        ({"alpha": True}, "number", "true"),
+        ({"alpha": "0.1"}, "number", '"0.1"'),
+        ({"alpha": 1.5}, "less than or equal to 1", "1.5"),
+        ({"alpha": -1}, "greater than or equal to 0", "-1"),
+        ({"alpha": math.nan}, "finite number", "NaN"),
+        ({"alpha": math.inf}, "finite number", "Infinity"),
+        ({"alpha": None}, "number", "null"),
+        ({"count": 1.5}, "integer", "1.5"),
+        ({"count": True}, "integer", "true"),
+        ({"flag": 1}, "boolean", "1"),
+        ({"name": 3}, "string", "3"),
+        ({"inner": {"depth": "deep"}}, "integer", '"deep"'),
+    ],
+)
+def test_a_wrong_value_says_where_what_was_expected_and_what_came(values, expected, got):
+    (problem,) = problems_of(values)
+    assert "method example" in problem.where
+    assert next(iter(values)) in problem.where
+    assert expected in problem.expected
+    assert got in problem.got
+
+
+def test_a_missing_value_says_how_to_give_it():
+    (problem,) = problems_of({}, Needy)
+    assert "modality" in str(problem)
+    assert "modality=" in problem.fix
+
+
+def test_all_problems_of_one_config_are_raised_at_once():
+    problems = problems_of({"alhpa": 1, "count": "x", "flag": "y", "inner": {"depth": None}})
+    assert len(problems) == 4
+
+
+def test_an_integer_will_do_for_a_float():
+    assert parse_settings(Example, {"alpha": 1}, "example").alpha == 1.0
+
+
+def test_settings_are_frozen():
+    with pytest.raises(ValueError, match="frozen"):
+        Example().alpha = 0.5
+
+
+def test_changed_lists_what_differs_from_the_defaults_and_parses_back():
+    given = Example(alpha=0.0, inner=Inner(depth=3))
+    assert given.changed() == {"alpha": 0.0, "inner": {"depth": 3}}
+    assert parse_settings(Example, json.loads(json.dumps(given.changed())), "example") == given
+
+
+def test_changed_keeps_a_required_value():
+    assert Needy(modality="audio").changed() == {"modality": "audio"}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("0", 0), ("1e-3", 0.001), (".5", 0.5), ("-2", -2), ("true", True), ("True", True), ("False", False),
+        ("null", None), ("None", None), ("[1,2]", [1, 2]), ('{"a": 1}', {"a": 1}), ("paper", "paper"), ('"0"', "0"),
+    ],
+)  # fmt: skip
+def test_a_typed_value_means_what_it_says(text, value):
+    parsed = parse_value(text)
+    assert parsed == value
+    assert type(parsed) is type(value)
+
+
+def test_user_errors_survive_pickling_between_processes():
+    error = UserError(Problem("a", "b", "c", "d"), Problem("e", "f", "g"))
+    copy = pickle.loads(pickle.dumps(error))
+    assert copy.problems == error.problems
+    assert str(copy) == str(error)
+
+
+def test_collected_problems_are_raised_together_and_once():
+    problems = Problems()
+    first, second = Problem("a", "b", "c"), Problem("x", "y", "z")
+    for problem in (first, second, first):
+        with problems.collect():
+            raise UserError(problem)
+    with pytest.raises(UserError) as caught:
+        problems.raise_any()
+    assert caught.value.problems == (first, second)
+
+
+def test_nothing_collected_raises_nothing():
+    Problems().raise_any()
+
+
+def test_other_errors_pass_through_the_collector():
+    problems = Problems()
+    with pytest.raises(ZeroDivisionError), problems.collect():
+        raise ZeroDivisionError
+
+
+def test_nearest_lists_what_there_is_and_says_none_when_there_is_nothing():
+    assert nearest("ogn", ["ogm", "aug"]) == "Did you mean 'ogm'? Available: aug, ogm."
+    assert "Did you mean" not in nearest("zzzzzz", ["ogm", "aug"])
+    assert "none" in nearest("x", [])
