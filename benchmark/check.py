@@ -21,7 +21,7 @@ from torch import Tensor
 from benchmark.data import Batch, Dataset
 from benchmark.errors import UserError
 from benchmark.evaluate import predict, score
-from benchmark.method import Method
+from benchmark.method import Method, OffSwitch
 from benchmark.protocol import Recipe, Sgd, Steps
 from benchmark.registry import DATASETS, METHODS, Plugin
 from benchmark.settings import Settings, parse_settings
@@ -109,7 +109,7 @@ def check_method(plugin: Plugin) -> Iterator[Result]:
     supported = 0
     for count in (2, 3):
         dataset = Blobs(Blobs.Config(num_modalities=count))
-        for variant in kind.expand(dataset.task):
+        for variant in [{**one, **other} for one in kind.expand(dataset.task) for other in kind.variants]:
             config = parse_settings(kind.Config, variant, f"method {plugin.name}")
             title = f"{count} modalities" + (f" {dict(variant)}" if variant else "")
             reason = kind.unsupported(config, dataset.task)
@@ -120,10 +120,11 @@ def check_method(plugin: Plugin) -> Iterator[Result]:
             subject = Subject(kind, config, dataset)
             for name, test in METHOD_TESTS.items():
                 yield _run(f"{title}: {name}", partial(test, subject))
-            for switch in kind.off_switches:
-                yield _run(
-                    f"{title}: off-switch {dict(switch.config)} equals {switch.equals}", partial(_off, subject, switch)
-                )
+        for switch in kind.off_switches if supported else ():
+            yield _run(
+                f"{count} modalities: off-switch {dict(switch.config)} equals {switch.equals}",
+                partial(_off, kind, dataset, switch),
+            )
     if not supported:
         yield Result(
             "supports some task", "fail", "expected support for two or three modalities, got a reason for both"
@@ -331,11 +332,10 @@ METHOD_TESTS: dict[str, Callable[[Subject], str | None]] = {
 }
 
 
-def _off(subject: Subject, switch: Any) -> None:
-    config = parse_settings(subject.kind.Config, {**subject.config.changed(), **switch.config}, "off-switch")
+def _off(kind: type[Method], dataset: Dataset, switch: OffSwitch) -> None:
     baseline = METHODS.find(switch.equals).load()
-    plain = Subject(baseline, parse_settings(baseline.Config, switch.baseline, "baseline"), subject.dataset)
-    off = Subject(subject.kind, config, subject.dataset)
+    off = Subject(kind, parse_settings(kind.Config, switch.config, "off-switch"), dataset)
+    plain = Subject(baseline, parse_settings(baseline.Config, switch.baseline, "baseline"), dataset)
     ours, theirs = ([_scores(line) for line in train(which.trainer())] for which in (off, plain))
     require(ours == theirs, "switched off, it does not equal its baseline bit for bit")
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -58,6 +59,8 @@ class Method(nn.Module, ABC):
 
     reference: ClassVar[Reference]
     off_switches: ClassVar[Sequence[OffSwitch]] = ()
+    variants: ClassVar[Sequence[Mapping[str, Any]]] = ({},)
+    """Settings under each of which `bench check` tests the contract."""
     held_out_share: float = 0.0
     """Part of train set aside for `Run.held_out_batches`; may be set in `__init__`."""
 
@@ -110,7 +113,7 @@ class Method(nn.Module, ABC):
         self.run.backward(loss)
         self.edit_gradients(out, batch)
         self.optimizer.step()
-        return {"loss": loss.detach()}
+        return {"loss": loss.detach(), **unimodal_losses(out, batch)}
 
     def loss(self, out: Outputs, batch: Batch) -> Tensor:
         """Return the scalar that the default step minimises. Default: cross-entropy of the fused logits."""
@@ -123,3 +126,9 @@ class Method(nn.Module, ABC):
         """Return logits {"fused": (B, K), <modality>: (B, K)}. Called in eval mode, without gradients."""
         out = self.net(inputs)
         return {"fused": out.fused, **out.unimodal}
+
+
+@torch.no_grad()
+def unimodal_losses(out: Outputs, batch: Batch) -> dict[str, Tensor]:
+    """Return the cross-entropy of each modality's own logits, as `loss/<modality>`: logged alike by every method."""
+    return {f"loss/{m}": F.cross_entropy(z, batch.labels) for m, z in out.unimodal.items()}

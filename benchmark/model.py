@@ -107,19 +107,38 @@ class SharedOutputHead(Head):
         blocks.append(layer)
         return layer
 
+    def count(self, modality: str) -> int:
+        """Return how many classifiers a modality has."""
+        return len(self.blocks(modality))
+
     def blocks(self, modality: str) -> nn.ModuleList:
-        """Return the hidden layers of a modality's classifiers."""
+        """Return the hidden layers of a modality's n classifiers, in the order of their adding."""
         blocks = self.hidden[modality]
         assert isinstance(blocks, nn.ModuleList)
         return blocks
 
-    def classifier_logits(self, features: dict[str, Tensor]) -> dict[str, list[Tensor]]:
-        """Return the logits (B, K) of each classifier of each modality, in the order of their adding."""
-        return {m: [self.output(F.relu(layer(u))) for layer in self.blocks(m)] for m, u in features.items()}
+    def hidden_states(self, modality: str, u: Tensor) -> Tensor:
+        """Return the hidden activations of all classifiers of a modality at once: (B, D) -> (B, n, H)."""
+        parameters = [dict(layer.named_parameters()) for layer in self.blocks(modality)]
+        weight = torch.cat([layer["weight"] for layer in parameters])  # (n * H, D)
+        bias = torch.cat([layer["bias"] for layer in parameters])
+        states: Tensor = F.relu(F.linear(u, weight, bias)).unflatten(1, (len(parameters), -1))
+        return states
+
+    def logits_of(self, states: Tensor) -> Tensor:
+        """Return the summed logits (B, K) of n classifiers from their activations (B, n, H).
+
+        The output layer is linear and shared, so the sum of n heads is one head on the summed activations.
+        """
+        return F.linear(states.sum(1), self.output.weight, states.shape[1] * self.output.bias)
+
+    def merge(self, unimodal: dict[str, Tensor]) -> Tensor:
+        """Return the fused logits (B, K) from those of each modality: their sum."""
+        return sum_logits(unimodal.values())
 
     def forward(self, features: dict[str, Tensor]) -> Outputs:
-        unimodal = {m: sum_logits(logits) for m, logits in self.classifier_logits(features).items()}
-        return Outputs(features, unimodal, sum_logits(unimodal.values()))
+        unimodal = {m: self.logits_of(self.hidden_states(m, u)) for m, u in features.items()}
+        return Outputs(features, unimodal, self.merge(unimodal))
 
 
 class MultimodalNet(nn.Module):
@@ -164,3 +183,8 @@ def sum_logits(logits: Iterable[Tensor]) -> Tensor:
     for term in rest:
         total = total + term
     return total
+
+
+def true_class_probability(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return softmax(logits)[y] of each sample: (B, K) and (B,) -> (B,)."""
+    return logits.softmax(1).gather(1, labels[:, None])[:, 0]

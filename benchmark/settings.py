@@ -24,14 +24,13 @@ class Settings(BaseModel):
     )
 
     def changed(self) -> dict[str, Any]:
-        """Return the fields that differ from their defaults, in JSON types."""
-        values = self.model_dump(mode="json")
-        fields = type(self).model_fields
-        return {
-            name: value
-            for name, value in values.items()
-            if fields[name].is_required() or getattr(self, name) != fields[name].get_default(call_default_factory=True)
-        }
+        """Return the fewest fields, in JSON types, that give these settings; the others follow by default."""
+        needed = self.model_dump(mode="json")
+        for name, field in reversed(type(self).model_fields.items()):
+            rest = {key: value for key, value in needed.items() if key != name}
+            if not field.is_required() and type(self).model_validate_json(json.dumps(rest)) == self:
+                needed = rest
+        return needed
 
 
 def parse_settings(kind: type[SettingsT], values: Mapping[str, Any], where: str) -> SettingsT:
@@ -64,6 +63,18 @@ def _problem(kind: type[Settings], detail: Mapping[str, Any], where: str) -> Pro
     return Problem(f"{where}, {path}" if path else where, expected, got)
 
 
+def split_list(text: str) -> list[str]:
+    """Split at commas that stand outside brackets."""
+    parts, depth, start = [], 0, 0
+    for position, char in enumerate(text):
+        depth += (char in "[{") - (char in "]}")
+        if char == "," and depth == 0:
+            parts.append(text[start:position])
+            start = position + 1
+    parts.append(text[start:])
+    return [part.strip() for part in parts if part.strip()]
+
+
 def parse_value(text: str) -> Any:
     """Read a value typed on the command line: JSON, else a Python-style number or truth value, else text.
 
@@ -76,6 +87,8 @@ def parse_value(text: str) -> Any:
         return json.loads(text)
     except json.JSONDecodeError:
         pass
+    if text.startswith("[") and text.endswith("]"):
+        return [parse_value(part) for part in split_list(text[1:-1])]
     try:
         return float(text)
     except ValueError:

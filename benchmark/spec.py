@@ -18,7 +18,7 @@ from benchmark.data import Dataset
 from benchmark.errors import Problem, Problems, UserError, nearest
 from benchmark.protocol import Protocol, Recipe, load_protocol
 from benchmark.registry import DATASETS, METHODS, Plugin, code_digest
-from benchmark.settings import Settings, parse_settings, parse_value
+from benchmark.settings import Settings, parse_settings, parse_value, split_list
 
 NUMERIC_MODULES = tuple(
     f"benchmark.{name}" for name in ("data", "evaluate", "method", "model", "protocol", "run", "seeds", "train")
@@ -230,20 +230,14 @@ def _root(data_root: Path | None, name: str) -> Path | None:
 
 def label(name: str, changed: Mapping[str, Any]) -> str:
     """Return a name with settings in brackets, as the user would type it."""
-    shown = ",".join(f"{key}={v if isinstance(v, str) else json.dumps(v)}" for key, v in changed.items())
+    shown = ",".join(f"{key}={_typed(value)}" for key, value in changed.items())
     return f"{name}[{shown}]" if shown else name
 
 
-def split_list(text: str) -> list[str]:
-    """Split at commas that stand outside brackets."""
-    parts, depth, start = [], 0, 0
-    for position, char in enumerate(text):
-        depth += (char == "[") - (char == "]")
-        if char == "," and depth == 0:
-            parts.append(text[start:position])
-            start = position + 1
-    parts.append(text[start:])
-    return [part.strip() for part in parts if part.strip()]
+def _typed(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{','.join(map(_typed, value))}]"
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def parse_seeds(text: str) -> list[int]:

@@ -108,9 +108,9 @@ class Dialpad(Dataset):
     recipe = {"epochs": 25, "optimizer": {"lr": 0.02}}
 
     class Config(Dataset.Config):
-        snr: float = Field(default=-9.0, ge=-60, le=60)
+        snr: float = Field(default=-8.5, ge=-60, le=60)
         """Loudness of the tone over the noise in dB: lower makes audio weaker."""
-        corruption: float = Field(default=0.1, ge=0, le=1)
+        corruption: float = Field(default=0.2, ge=0, le=1)
         """Share of pixels replaced by noise: higher makes the image weaker."""
 
     config: Config

@@ -38,7 +38,7 @@ class Dialpad3(Dialpad):
     about = "dialpad with synthesised readings of a seven-segment display; nothing to download"
 
     class Config(Dialpad.Config):
-        segment_noise: float = Field(default=0.5, ge=0)
+        segment_noise: float = Field(default=0.35, ge=0)
         """Standard deviation of the reading's noise; a lit segment reads 1, a dark one 0."""
 
     config: Config

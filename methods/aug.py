@@ -1,64 +1,102 @@
 """AUG: boost the weak modality's classifier until the modalities classify equally well.
 
-Every modality m has classifiers j = 1..n_m, z_mj = output(relu(hidden_mj(u_m))), with one output layer shared by all.
-With S_k the sum of the first k logits and n = n_m, a modality's loss is
+A modality m has classifiers j = 1..n with logits z_j = output(relu(hidden_mj(u_m))); all share one output layer.
+With S_k the sum of the first k logits and p_j = softmax(z_j), its loss is
 
     n = 1:   CE(S_1, y)
-    n > 1:   CE(S_n, y)  +  CE(S_{n-1}, y)  +  softCE(z_mn, Y - lambda * Y * sum_{j<n} softmax(z_mj))
+    n > 1:   CE(S_n, y)  +  CE(S_{n-1}, y)  +  mean (1 - lambda * q) * CE(z_n, y),    q = sum_{j<n} p_j[y]
              overall        maintenance        residual
 
-Every few epochs the confident scores s_m (mean true-class probability) are compared, and the modality that lags
-gets one more classifier.
+Every few epochs the confident scores s_m, the mean of softmax(S_n)[y] over train, are compared, and a modality that
+lags gets one more classifier.
 
 Jiang, Huang and Yang, Rethinking Multimodal Learning from the Perspective of Mitigating Classification Ability
-Disproportion, NeurIPS 2025.
+Disproportion, NeurIPS 2025. Its released code differs, see `RELEASED`; that it also drops the learning rate an epoch
+early and picks the epoch on test belongs to the protocol (`aug2025`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional as F
 
 from benchmark.data import Batch, TaskSpec
 from benchmark.method import Method, OffSwitch, Reference
-from benchmark.model import MultimodalNet, Outputs, SharedOutputHead, sum_logits
+from benchmark.model import MultimodalNet, SharedOutputHead, sum_logits, true_class_probability
 from benchmark.run import Run
 
+RELEASED: Mapping[str, Any] = {
+    "register_new": False,  # added classifiers are in no optimizer and stay as drawn
+    "residual": "released",  # q is the probability under the sum of the previous logits
+    "score_test": "ratio",
+    "alternate": True,  # one backward pass and optimizer step for each modality in turn
+    "merge_alpha": 0.4,  # 0.4 audio + 0.6 video on CREMA-D
+    "check_first": True,
+}
+TRIMODAL_RATIO = 0.4
+"""A modality lags if its score is below this part of the sum of the others (released NVGesture script)."""
 
-def residual_weight(previous: Sequence[Tensor], labels: Tensor, strength: float) -> Tensor:
-    """Return what is left of the true class (B,) after the previous classifiers' logits, each (B, K).
 
-    It is 1 - lambda * sum_j p_j[y] and can fall below zero when several classifiers are sure.
+def paper_residual(previous: Tensor, labels: Tensor) -> Tensor:
+    """Return q (B,), the true-class probabilities of the previous logits (B, n-1, K), summed; it can pass 1."""
+    probabilities = previous.softmax(2)
+    return probabilities.gather(2, labels[:, None, None].expand(-1, previous.shape[1], 1)).sum((1, 2))
+
+
+def released_residual(previous: Tensor, labels: Tensor) -> Tensor:
+    """Return q (B,), the true-class probability of the sum of the previous logits (B, n-1, K); at most 1."""
+    return true_class_probability(previous.sum(1), labels)
+
+
+RESIDUALS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {"paper": paper_residual, "released": released_residual}
+
+
+def weighted_cross_entropy(logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
+    """Return mean(weight * CE): soft cross-entropy against labels that keep `weight` (B,) of the true class."""
+    return (weight * F.cross_entropy(logits, labels, reduction="none")).mean()
+
+
+def lags_by_difference(scores: Mapping[str, float], sigma: float, tau: float) -> list[str]:
+    """Return who needs a classifier: s_other - sigma * s_m > tau, with the mean of the others for three modalities.
+
+    Of two modalities only the further behind is returned.
     """
-    probabilities = [z.softmax(1).gather(1, labels[:, None])[:, 0] for z in previous]
-    return 1 - strength * sum_logits(probabilities)
+    gaps = {m: (sum(scores.values()) - s) / (len(scores) - 1) - sigma * s for m, s in scores.items()}
+    behind = [m for m in sorted(gaps, key=lambda m: -gaps[m]) if gaps[m] > tau]
+    return behind[:1] if len(scores) == 2 else behind
 
 
-def boosting_loss(logits: Sequence[Tensor], labels: Tensor, strength: float) -> Tensor:
-    """Return one modality's loss from the logits (B, K) of its classifiers in the order of their adding."""
-    if len(logits) == 1:
-        return F.cross_entropy(logits[0], labels)
-    before = sum_logits(logits[:-1])
-    weight = residual_weight(logits[:-1], labels, strength).detach()
-    residual = (weight * F.cross_entropy(logits[-1], labels, reduction="none")).mean()
-    overall = F.cross_entropy(before + logits[-1], labels)
-    maintenance = F.cross_entropy(before, labels)
-    return residual + overall + maintenance
+def lags_by_ratio(scores: Mapping[str, float], sigma: float, tau: float) -> list[str]:
+    """Return who needs a classifier by the ratio of two scores, or of each to the sum of the others."""
+    if len(scores) > 2:
+        return [m for m, s in scores.items() if s < TRIMODAL_RATIO * (sum(scores.values()) - s)]
+    (first, s_first), (second, s_second) = scores.items()
+    ratio = s_first / s_second
+    return [second] if ratio > sigma + tau else [first] if ratio < sigma - tau else []
 
 
-def lagging(scores: dict[str, float], sigma: float, tau: float) -> str | None:
-    """Return the modality to boost: the other of the pair if s_m - sigma * s_other > tau, else None.
+SCORE_TESTS: Mapping[str, Callable[[Mapping[str, float], float, float], list[str]]] = {
+    "difference": lags_by_difference,
+    "ratio": lags_by_ratio,
+}
 
-    With more than two modalities each is compared with the strongest, and the weakest that lags is chosen.
-    """
-    strongest = max(scores, key=lambda m: scores[m])
-    behind = {m: s for m, s in scores.items() if m != strongest and scores[strongest] - sigma * s > tau}
-    return min(behind, key=lambda m: behind[m]) if behind else None
+
+class AUGHead(SharedOutputHead):
+    """Classifiers that share an output layer; the fused logits are a sum, or weighted by `merge_alpha`."""
+
+    merge_alpha: float | None = None
+
+    def merge(self, unimodal: dict[str, Tensor]) -> Tensor:
+        if self.merge_alpha is None:
+            return sum_logits(unimodal.values())
+        rest = (1 - self.merge_alpha) / (len(unimodal) - 1)
+        weights = [self.merge_alpha, *[rest] * (len(unimodal) - 1)]
+        return sum_logits(w * z for w, z in zip(weights, unimodal.values(), strict=True))
 
 
 class AUG(Method):
@@ -69,73 +107,161 @@ class AUG(Method):
         "njustkmg/NeurIPS25-AUG @ 841d079 : train_CREMAD.py, model/AudioVideo.py",
     )
     off_switches = (OffSwitch({"max_classifiers": 1}, "late_sum", {"hidden": 256}),)
+    variants = ({}, {"variant": "released"})
 
     class Config(Method.Config):
+        variant: Literal["paper", "released"] = "paper"
+        """Where paper and released code differ, which to follow; the switches below change single differences."""
         hidden: int = Field(default=256, ge=1)
         """Units of each classifier's hidden layer (released code)."""
         lambda_: float = Field(default=0.5, ge=0, le=1)
         """Smoothing of the residual labels (released code at HEAD; the paper searches 0.1 to 1)."""
+        losses: list[Literal["residual", "overall", "maintenance"]] = Field(
+            default=["residual", "overall", "maintenance"], min_length=1
+        )
+        """Terms of the loss of a modality with several classifiers (paper: all three)."""
+        residual: Literal["paper", "released"] = "paper"
+        """How much the previous classifiers have explained: the sum of their probabilities, which may pass 1 and
+        turn the term negative, or the probability under their summed logits."""
+        register_new: bool = True
+        """Optimise added classifiers (paper); the released code leaves them as drawn."""
+        alternate: bool = False
+        """Step for each modality in turn (released code) instead of once for all (paper, Algorithm 1)."""
+        merge_alpha: float | None = Field(default=None, ge=0, le=1)
+        """Weight of the first modality's logits in the fused ones, the others sharing the rest; None for the sum."""
+        assign: bool = True
+        """Add classifiers as the scores demand; False keeps the number at the start."""
+        classifiers: dict[str, int] = {}
+        """Classifiers of each modality at the start, 1 where not named (paper: 1)."""
+        max_classifiers: int = Field(default=20, ge=1)
+        """Most classifiers of one modality (ours; the paper sets none)."""
+        score_test: Literal["difference", "ratio"] = "difference"
+        """Compare scores by difference (paper) or ratio (released code)."""
         sigma: float = Field(default=1.0, gt=0)
         """Scale of the weaker score in the comparison (paper, all data sets)."""
         tau: float = Field(default=0.01, ge=0)
         """Gap of scores that calls for a classifier (paper, all data sets)."""
         check_every: int | None = Field(default=None, ge=1)
         """Epochs between comparisons, t_N; None for a tenth of the epochs, as the paper's values are."""
-        max_classifiers: int = Field(default=20, ge=1)
-        """Most classifiers of one modality (ours; the paper sets none)."""
+        check_first: bool = False
+        """Compare after the first epoch too (released code)."""
+        patience: int | None = Field(default=None, ge=1)
+        """Instead of every t_N epochs, compare once the gap of scores has not closed by tau for this many epochs (ours:
+        the paper names its hand-set t_N as a limit)."""
+
+        @model_validator(mode="before")
+        @classmethod
+        def _follow_variant(cls, values: dict[str, Any]) -> dict[str, Any]:
+            return {**RELEASED, **values} if values.get("variant") == "released" else values
 
     config: Config
 
     @classmethod
     def unsupported(cls, config: Method.Config, task: TaskSpec) -> str | None:
-        return None if len(task.modalities) > 1 else "compares modalities, so it needs at least two"
+        assert isinstance(config, cls.Config)
+        if not 2 <= len(task.modalities) <= 3:
+            return "scores are compared between two or three modalities"
+        unknown = sorted(set(config.classifiers) - set(task.modalities))
+        return f"classifiers for unknown modalities {unknown}" if unknown else None
 
     def build_net(self, task: TaskSpec) -> MultimodalNet:
+        config = self.config
+        net = MultimodalNet(task.build_encoders(), lambda dims: AUGHead(dims, config.hidden, task.num_classes))
+        self.head: AUGHead = net.head  # type: ignore[assignment]
+        self.head.merge_alpha = config.merge_alpha
+        for modality, count in config.classifiers.items():
+            for _ in range(count - 1):
+                self.head.add(modality)
         self.added: list[str] = []
-        return MultimodalNet(
-            task.build_encoders(), lambda dims: SharedOutputHead(dims, self.config.hidden, task.num_classes)
-        )
+        self.gap, self.waited = float("inf"), 0
+        return net
 
     def attach(self, run: Run) -> None:
         super().attach(run)
         self.check_every = self.config.check_every or max(run.epochs // 10, 1)
+        if self.config.check_every and self.config.assign and self.config.check_every > run.epochs:
+            raise ValueError(
+                f"check_every: expected at most the {run.epochs} epochs of the run, got {self.check_every}"
+            )
 
     def start_epoch(self, epoch: int) -> None:
         self.scores = dict.fromkeys(self.task.modalities, torch.zeros((), device=self.run.device))
 
-    def loss(self, out: Outputs, batch: Batch) -> Tensor:
-        head: SharedOutputHead = self.net.head  # type: ignore[assignment]
-        losses = {}
-        for modality, logits in head.classifier_logits(out.features).items():
-            losses[modality] = boosting_loss(logits, batch.labels, self.config.lambda_)
-            self.run.log(**{f"loss/{modality}": losses[modality]})
-            true = out.unimodal[modality].detach().softmax(1).gather(1, batch.labels[:, None])
-            self.scores[modality] = self.scores[modality] + true.sum()
-        return sum_logits(losses.values())
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        features = self.net.encode(batch.inputs)
+        terms: dict[str, Tensor] = {}
+        total: list[Tensor] = []
+        for modality, u in features.items():
+            total.append(self.boosting_loss(modality, u, batch.labels, terms))
+            if self.config.alternate:
+                self.update(total[-1])
+        if not self.config.alternate:
+            self.update(sum_logits(total))
+        return {"loss": sum_logits(total).detach(), **terms}
+
+    def update(self, loss: Tensor) -> None:
+        self.optimizer.zero_grad()
+        self.run.backward(loss)
+        self.optimizer.step()
+
+    def boosting_loss(self, modality: str, u: Tensor, labels: Tensor, terms: dict[str, Tensor]) -> Tensor:
+        """Return a modality's loss from its features (B, D); notes its parts in `terms` and its score."""
+        states = self.head.hidden_states(modality, u)  # (B, n, H)
+        last = self.head.logits_of(states[:, -1:])
+        before = self.head.logits_of(states[:, :-1]) if states.shape[1] > 1 else None
+        logits = last if before is None else before + last
+        loss = F.cross_entropy(logits, labels)
+        self.scores[modality] = self.scores[modality] + true_class_probability(logits.detach(), labels).sum()
+        terms[f"loss/{modality}"] = loss.detach()
+        if before is None:
+            return loss
+        with torch.no_grad():
+            previous = self.head.output(states[:, :-1])  # (B, n-1, K)
+            weight = 1 - self.config.lambda_ * RESIDUALS[self.config.residual](previous, labels)
+        parts = {
+            "residual": lambda: weighted_cross_entropy(last, labels, weight),
+            "overall": lambda: loss,
+            "maintenance": lambda: F.cross_entropy(before, labels),
+        }
+        chosen = {name: parts[name]() for name in self.config.losses}
+        terms.update({f"{name}/{modality}": part.detach() for name, part in chosen.items()})
+        terms[f"negative/{modality}"] = (weight < 0).float().mean()
+        return sum_logits(chosen.values())
 
     def end_epoch(self, epoch: int) -> None:
         scores = {m: float(s) / self.run.samples_served for m, s in self.scores.items()}
         for modality, s in scores.items():
-            self.run.log(**{f"score/{modality}": s, f"classifiers/{modality}": 1.0 + self.added.count(modality)})
-        if (epoch + 1) % self.check_every == 0:
-            weak = lagging(scores, self.config.sigma, self.config.tau)
-            if weak is not None and self.added.count(weak) + 1 < self.config.max_classifiers:
-                self.grow(weak)
+            self.run.log(**{f"score/{modality}": s, f"classifiers/{modality}": float(self.head.count(modality))})
+        if self.config.assign and self.is_due(epoch, scores):
+            for modality in SCORE_TESTS[self.config.score_test](scores, self.config.sigma, self.config.tau):
+                if self.head.count(modality) < self.config.max_classifiers:
+                    self.grow(modality)
+
+    def is_due(self, epoch: int, scores: Mapping[str, float]) -> bool:
+        """Tell whether to compare scores after this epoch."""
+        if self.config.patience is None:
+            return (epoch + 1) % self.check_every == 0 or (epoch == 0 and self.config.check_first)
+        gap = max(scores.values()) - min(scores.values())
+        closing = gap < self.gap - self.config.tau
+        self.gap, self.waited = (gap, 0) if closing else (self.gap, self.waited + 1)
+        if self.waited < self.config.patience:
+            return False
+        self.gap, self.waited = gap, 0
+        return True
 
     def grow(self, modality: str) -> None:
-        """Give a modality one more classifier, trained from now on at the current rate."""
-        layer = self.net.head.add(modality)  # type: ignore[operator]
+        """Give a modality one more classifier, trained from now on at the current rate unless `register_new` is off."""
+        layer = self.head.add(modality).requires_grad_(self.config.register_new)
         self.added.append(modality)
-        self.run.add_parameters(self.optimizer, layer.parameters())
+        if self.config.register_new and hasattr(self, "run"):  # without a run it is loaded for evaluation
+            self.run.add_parameters(self.optimizer, layer.parameters())
 
     def get_extra_state(self) -> dict[str, Any]:
-        return {"added": list(self.added)}
+        return {"added": list(self.added), "gap": self.gap, "waited": self.waited}
 
-    def set_extra_state(self, state: dict[str, Any]) -> None:
+    def set_extra_state(self, state: Mapping[str, Any]) -> None:
         # The order of growth is the order of the optimizer's groups.
-        for modality in state["added"][len(self.added) :]:
-            if hasattr(self, "run"):
-                self.grow(modality)
-            else:
-                self.net.head.add(modality)  # type: ignore[operator]
-                self.added.append(modality)
+        added: Sequence[str] = state["added"]
+        for modality in added[len(self.added) :]:
+            self.grow(modality)
+        self.gap, self.waited = state["gap"], state["waited"]

@@ -17,12 +17,12 @@ from torch import Tensor
 
 from benchmark.data import Batch, TaskSpec
 from benchmark.method import Method, OffSwitch, Reference
-from benchmark.model import MultimodalNet, Outputs, concat_net
+from benchmark.model import MultimodalNet, Outputs, concat_net, true_class_probability
 
 
 def confidences(unimodal: dict[str, Tensor], labels: Tensor) -> dict[str, Tensor]:
     """Return the summed true-class probability of each modality's logits (B, K), a scalar each."""
-    return {m: z.softmax(1).gather(1, labels[:, None]).sum() for m, z in unimodal.items()}
+    return {m: true_class_probability(z, labels).sum() for m, z in unimodal.items()}
 
 
 def discrepancies(confidence: dict[str, Tensor]) -> dict[str, Tensor]:

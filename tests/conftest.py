@@ -31,7 +31,6 @@ from benchmark.train import Trainer, build_method, load_feeds
 torch.set_num_threads(1)
 
 CPU = torch.device("cpu")
-BLOBS = str(Path(benchmark.synthetic.__file__))
 REPO = Path(__file__).parents[1]
 
 
@@ -67,6 +66,12 @@ def run_bench(arguments: tuple[object, ...], cwd: Path, env: dict[str, str] | No
         command(arguments), cwd=cwd, env=environment(env), capture_output=True, text=True, timeout=300, check=False
     )
     return Done(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture(scope="session")
+def bench_in() -> Callable[..., Done]:
+    """Run `bench ARGUMENTS` in a folder: `bench_in(folder, "run", ...)`."""
+    return lambda folder, *arguments: run_bench(arguments, folder)
 
 
 @pytest.fixture
@@ -111,10 +116,10 @@ def wait_until_fixture() -> Callable[..., Any]:
     return wait_until
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def blobs() -> str:
     """The path of a tiny data set plugin, for `--datasets`."""
-    return BLOBS
+    return str(Path(benchmark.synthetic.__file__))
 
 
 @pytest.fixture(scope="session")
@@ -123,11 +128,11 @@ def repo() -> Path:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(tmp_path_factory: pytest.TempPathFactory, bench_in: Callable[..., Done], blobs: str) -> Path:
     """The output folder of a finished sweep, two methods by two seeds. Read only."""
     folder = tmp_path_factory.mktemp("finished")
     options = ("--seeds", "0-1", "--epochs", "3", "--jobs", "2", "--out", "runs")
-    done = run_bench(("run", "--methods", "concat,late_sum", "--datasets", BLOBS, *options), folder)
+    done = bench_in(folder, "run", "--methods", "concat,late_sum", "--datasets", blobs, *options)
     assert done.rc == 0, done.said
     return folder / "runs"
 
@@ -208,7 +213,8 @@ def made_up(tmp_path: Path) -> Callable[..., RunFolder]:
             folder.write(
                 "record.json",
                 {
-                    "schema": SCHEMA, "id": f"{number:010d}", "modalities": ["audio", "video"], "class_names": ["a", "b"],
+                    "schema": SCHEMA, "id": f"{number:010d}",
+                    "modalities": ["audio", "video"], "class_names": ["a", "b"],
                     "rules": {rule: entry(score) for rule, score in chosen.items()},
                     "num_samples": {"train": 1, "valid": 1, "test": 1}, "num_parameters": 1,
                     "seconds": {"train": 1.0, "evaluate": 1.0, "total": 2.0},

@@ -88,7 +88,8 @@ def _read(experiment: Path | None) -> dict[str, Any]:
 
 def _sweep(kind: type[Sweep], given: dict[str, Any], data_root: Path | None) -> Sweep:
     from benchmark.errors import Problems
-    from benchmark.spec import parse_seeds, split_list
+    from benchmark.settings import split_list
+    from benchmark.spec import parse_seeds
 
     problems = Problems()
     seeds: list[int] = []

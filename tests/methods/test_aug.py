@@ -1,0 +1,259 @@
+"""AUG: the invariants of its maths, with numbers computed by hand or independently."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from benchmark.methods.aug import (
+    AUG,
+    AUGHead,
+    lags_by_difference,
+    lags_by_ratio,
+    paper_residual,
+    released_residual,
+    weighted_cross_entropy,
+)
+from torch.nn import functional as F
+
+from benchmark.check import same_state, train
+from benchmark.errors import UserError
+from benchmark.method import Method
+from benchmark.model import SharedOutputHead
+from benchmark.settings import parse_settings
+
+GROWING = {"check_every": 1, "tau": 0.0, "sigma": 0.5}
+"""Settings under which classifiers are added often."""
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.2, 0.5, 1.0])
+@pytest.mark.parametrize("seed", range(20))
+def test_residual_equals_soft_cross_entropy_against_smoothed_labels(strength, seed):
+    draw = torch.Generator().manual_seed(seed)
+    previous = torch.randn(8, 3, 5, generator=draw, dtype=torch.float64)
+    last = torch.randn(8, 5, generator=draw, dtype=torch.float64)
+    labels = torch.randint(5, (8,), generator=draw)
+    onehot = F.one_hot(labels, 5).double()
+    for residual, explained in (
+        (released_residual, previous.sum(1).softmax(1)),
+        (paper_residual, previous.softmax(2).sum(1)),
+    ):
+        target = onehot - strength * onehot * explained
+        expected = F.cross_entropy(last, target)  # torch's own soft cross-entropy
+        weight = 1 - strength * residual(previous, labels)
+        assert float(weighted_cross_entropy(last, labels, weight)) == pytest.approx(float(expected), abs=1e-9)
+        if strength == 0:
+            assert float(expected) == pytest.approx(float(F.cross_entropy(last, labels)), abs=1e-12)
+
+
+def test_paper_residual_goes_negative_where_the_released_one_cannot():
+    sure = torch.tensor([[[50.0, 0.0]] * 3])  # three classifiers, all certain of the true class
+    labels = torch.tensor([0])
+    assert float(1 - 0.5 * paper_residual(sure, labels)) == pytest.approx(-0.5)
+    assert float(1 - 0.5 * released_residual(sure, labels)) == pytest.approx(0.5)
+    weight = 1 - 0.5 * paper_residual(sure, labels)
+    assert float(weighted_cross_entropy(torch.tensor([[0.0, 1.0]]), labels, weight)) < 0
+
+
+def test_negative_residuals_are_logged(make_trainer):
+    trainer = make_trainer(AUG, {"classifiers": {"audio": 5}, "lambda_": 1.0, "assign": False})
+    line, _ = trainer.run_epoch()
+    assert line["train"]["negative/audio"] > 0
+    assert "negative/video" not in line["train"]
+
+
+@pytest.mark.parametrize(
+    ("scores", "by_difference", "by_ratio"),
+    [
+        ((0.300, 0.295), [], ["video"]),
+        ((0.505, 0.499), [], ["video"]),
+        ((0.990, 0.978), ["video"], ["video"]),
+        ((0.4, 0.8), ["audio"], ["audio"]),
+        ((0.5, 0.5), [], []),
+    ],
+)
+def test_score_tests_decide_as_computed_by_hand(scores, by_difference, by_ratio):
+    named = dict(zip(("audio", "video"), scores, strict=True))
+    assert lags_by_difference(named, 1.0, 0.01) == by_difference
+    assert lags_by_ratio(named, 1.0, 0.01) == by_ratio
+
+
+def test_scaling_both_scores_changes_only_the_difference_test():
+    scores = {"audio": 0.9, "video": 0.87}
+    small = {m: s / 10 for m, s in scores.items()}
+    assert lags_by_ratio(scores, 1.0, 0.01) == lags_by_ratio(small, 1.0, 0.01) == ["video"]
+    assert lags_by_difference(scores, 1.0, 0.01) == ["video"]
+    assert lags_by_difference(small, 1.0, 0.01) == []
+
+
+def test_of_two_modalities_never_both_lag():
+    rng = np.random.default_rng(0)
+    for first, second, sigma in rng.uniform(0.05, 1, (500, 3)):
+        for test in (lags_by_difference, lags_by_ratio):
+            assert len(test({"audio": first, "video": second}, sigma, 0.01)) <= 1
+
+
+def test_of_three_modalities_several_may_lag():
+    scores = {"audio": 0.9, "video": 0.3, "text": 0.3}
+    assert lags_by_ratio(scores, 1.0, 0.01) == ["video", "text"]  # .3 < .4 * 1.2 twice, .9 > .4 * .6
+    assert sorted(lags_by_difference(scores, 1.0, 0.01)) == ["text", "video"]
+    assert lags_by_ratio(dict.fromkeys(scores, 0.5), 1.0, 0.01) == []
+
+
+def make_head(counts=(1, 1), merge_alpha=None) -> AUGHead:
+    torch.manual_seed(0)
+    head = AUGHead({"audio": 12, "video": 12}, 16, 5)
+    head.merge_alpha = merge_alpha
+    for modality, count in zip(("audio", "video"), counts, strict=True):
+        for _ in range(count - 1):
+            head.add(modality)
+    return head
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 20])
+def test_batched_classifiers_equal_the_plain_loop(count):
+    head = make_head((count, 1))
+    u = torch.randn(9, 12)
+    loop = [head.output(F.relu(layer(u))) for layer in head.blocks("audio")]
+    states = head.hidden_states("audio", u)
+    torch.testing.assert_close(head.logits_of(states), torch.stack(loop).sum(0), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(head.output(states), torch.stack(loop, 1), atol=1e-5, rtol=1e-5)
+    ours = torch.autograd.grad(head.logits_of(states).square().sum(), list(head.parameters()), allow_unused=True)
+    theirs = torch.autograd.grad(torch.stack(loop).sum(0).square().sum(), list(head.parameters()), allow_unused=True)
+    for one, other in zip(ours, theirs, strict=True):
+        if one is not None and other is not None:
+            torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+
+
+def test_adding_changes_one_modality_by_the_new_classifier_alone():
+    head = make_head((2, 2))
+    features = {m: torch.randn(6, 12) for m in ("audio", "video")}
+    before = head(features).unimodal
+    parameters = sum(p.numel() for p in head.parameters())
+    layer = head.add("audio")
+    after = head(features).unimodal
+    new = head.output(F.relu(layer(features["audio"])))
+    torch.testing.assert_close(after["audio"] - before["audio"], new)
+    assert torch.equal(after["video"], before["video"])
+    assert sum(p.numel() for p in head.parameters()) - parameters == 12 * 16 + 16
+    assert len([m for m in head.modules() if isinstance(m, torch.nn.Linear) and m.out_features == 5]) == 1
+
+
+def test_merge_alpha_one_predicts_as_the_first_modality_and_none_sums():
+    features = {m: torch.randn(6, 12) for m in ("audio", "video")}
+    alone = make_head(merge_alpha=1.0)(features)
+    torch.testing.assert_close(alone.fused, alone.unimodal["audio"])
+    summed = make_head()(features)
+    torch.testing.assert_close(summed.fused, summed.unimodal["audio"] + summed.unimodal["video"])
+
+
+def test_one_classifier_has_plain_cross_entropies_as_its_loss(make_trainer):
+    trainer = make_trainer(AUG, {"max_classifiers": 1})
+    batch = next(trainer.run.train_batches(0))
+    trainer.method.start_epoch(0)
+    trainer.method.eval()
+    out = trainer.method.net(batch.inputs)
+    expected = sum(F.cross_entropy(z, batch.labels).item() for z in out.unimodal.values())
+    assert float(trainer.method.step(batch)["loss"]) == pytest.approx(expected, rel=1e-6)
+
+
+def test_paper_trains_what_it_adds_and_released_does_not(make_trainer):
+    for variant, trained in (("paper", True), ("released", False)):
+        trainer = make_trainer(AUG, {"variant": variant})
+        trainer.method.start_epoch(0)
+        groups = len(trainer.run.optimizers[0].param_groups)
+        trainer.method.grow("audio")
+        layer = trainer.method.head.blocks("audio")[-1]
+        before = layer.weight.detach().clone()
+        encoder = trainer.method.net.encoders["audio"].layers[0].weight.detach().clone()
+        for batch in trainer.run.train_batches(0):
+            trainer.method.step(batch)
+        assert torch.equal(before, layer.weight) is not trained
+        assert (len(trainer.run.optimizers[0].param_groups) > groups) is trained
+        assert not torch.equal(encoder, trainer.method.net.encoders["audio"].layers[0].weight)
+
+
+def test_new_classifiers_join_at_the_current_rate(make_trainer):
+    trainer = make_trainer(AUG, GROWING)  # the checks' recipe drops the rate after two epochs
+    train(trainer)
+    rates = {group["lr"] for group in trainer.run.optimizers[0].param_groups}
+    assert len(trainer.method.added) >= 2
+    assert len(rates) == 1
+
+
+@pytest.mark.parametrize("settings", [GROWING, {**GROWING, "patience": 1}, {**GROWING, "variant": "released"}])
+def test_growth_survives_interruption_with_momentum_in_place(make_trainer, settings):
+    whole = make_trainer(AUG, settings)
+    history = train(whole)
+    first, second = make_trainer(AUG, settings), make_trainer(AUG, settings)
+    train(first, 3)
+    assert first.method.added, "the test needs growth before the interruption"
+    second.load_state(first.state())
+    assert train(second) == history[3:]
+    assert second.method.added == whole.method.added
+    assert same_state(second.run.optimizers[0].state_dict(), whole.run.optimizers[0].state_dict())
+
+
+def checks(trainer, epochs: int) -> list[int]:
+    return [epoch for epoch in range(epochs) if trainer.method.is_due(epoch, {"audio": 1.0, "video": 0.5})]
+
+
+def test_checks_fall_where_the_published_schedule_has_them(make_trainer):
+    released = make_trainer(AUG, {"variant": "released", "check_every": 20}, epochs=200)
+    assert checks(released, 200) == [0, *range(19, 200, 20)]
+    assert checks(make_trainer(AUG, {}, epochs=200), 200) == list(range(19, 200, 20))
+
+
+def test_plateau_rule_waits_while_the_gap_closes(make_trainer):
+    method = make_trainer(AUG, {"patience": 2}).method
+    gaps = [0.5, 0.4, 0.3, 0.3, 0.3, 0.3, 0.3]
+    due = [method.is_due(epoch, {"audio": 1.0, "video": 1.0 - gap}) for epoch, gap in enumerate(gaps)]
+    assert due == [False, False, False, False, True, False, True]
+
+
+@pytest.mark.parametrize("switch", ["residual", "overall", "maintenance"])
+def test_each_term_can_stand_alone(make_trainer, switch):
+    trainer = make_trainer(AUG, {"losses": [switch], "classifiers": {"audio": 3}, "assign": False})
+    line, _ = trainer.run_epoch()
+    terms = {name for name in line["train"] if name.partition("/")[0] in ("residual", "overall", "maintenance")}
+    assert terms == {f"{switch}/audio"}
+
+
+def test_fixed_allocation_never_grows(make_trainer):
+    trainer = make_trainer(AUG, {**GROWING, "classifiers": {"video": 4}, "assign": False})
+    train(trainer)
+    assert (trainer.method.head.count("audio"), trainer.method.head.count("video")) == (1, 4)
+
+
+def test_history_names_classifiers_scores_and_losses(make_trainer):
+    line, _ = make_trainer(AUG, {}).run_epoch()
+    wanted = {f"{name}/{m}" for name in ("classifiers", "score", "loss") for m in ("audio", "video")}
+    assert wanted <= set(line["train"])
+
+
+@pytest.mark.parametrize(
+    "values", [{"lambda_": 1.5}, {"lambda_": -0.1}, {"losses": []}, {"losses": ["other"]}, {"hidden": 0}]
+)
+def test_values_out_of_range_are_refused(values):
+    with pytest.raises(UserError, match=next(iter(values))):
+        parse_settings(AUG.Config, values, "method aug")
+
+
+def test_variant_sets_the_switches_and_each_can_be_turned_back():
+    released = parse_settings(AUG.Config, {"variant": "released"}, "aug")
+    assert (released.register_new, released.score_test, released.alternate) == (False, "ratio", True)
+    assert released.changed() == {"variant": "released"}
+    mixed = parse_settings(AUG.Config, {"variant": "released", "register_new": True}, "aug")
+    assert mixed.register_new
+    assert mixed.changed() == {"variant": "released", "register_new": True}
+
+
+def test_a_check_interval_longer_than_the_run_is_refused(make_trainer):
+    with pytest.raises(ValueError, match="check_every: expected at most the 4 epochs"):
+        make_trainer(AUG, {"check_every": 5})
+
+
+def test_output_layer_is_one_for_all(make_trainer):
+    method: Method = make_trainer(AUG, {"classifiers": {"audio": 3}}).method
+    assert isinstance(method.net.head, SharedOutputHead)
+    assert sum("output" in name for name, _ in method.net.named_parameters()) == 2  # one weight, one bias

@@ -1,0 +1,305 @@
+"""The contract tests of `bench check` find every way of breaking the contract that we could think of."""
+
+from __future__ import annotations
+
+import textwrap
+
+import pytest
+
+from benchmark.check import check_plugin
+
+EXAMPLE = '''
+"""Focal: down-weight what is already learnt."""
+
+from pydantic import Field
+from torch.nn import functional as F
+
+from benchmark.method import Method, OffSwitch, Reference
+from benchmark.model import concat_net
+
+
+class Focal(Method):
+    reference = Reference("Focal loss for dense object detection", "ICCV", 2017)
+    off_switches = (OffSwitch({"gamma": 0.0}, "concat"),)
+
+    class Config(Method.Config):
+        gamma: float = Field(default=1.0, ge=0)
+        """Focusing exponent, without unit (section 3.2 of the paper)."""
+
+    config: Config
+
+    def build_net(self, task):
+        return concat_net(task)
+
+    def loss(self, out, batch):
+        if not self.config.gamma:
+            return super().loss(out, batch)
+        losses = F.cross_entropy(out.fused, batch.labels, reduction="none")
+        return ((1 - (-losses).exp()) ** self.config.gamma * losses).mean()
+'''
+
+METHOD = """
+import gc, sys, time
+from typing import Any
+import torch
+from torch import nn
+from torch.nn import functional as F
+from benchmark.method import Method, OffSwitch, Reference
+from benchmark.model import concat_net
+
+SEEN = []
+
+class Broken(Method):
+    reference = Reference("test")
+
+    def build_net(self, task):
+        return concat_net(task)
+"""
+
+BROKEN_METHODS = {
+    "has a reference": """
+        reference = Reference("")
+    """,
+    "settings are documented": """
+        class Config(Method.Config):
+            alpha: float = 0.1
+    """,
+    "config round-trips": """
+        class Config(Method.Config):
+            steps: Any = (1, 2)
+            '''Epochs of the steps.'''
+    """,
+    "predicts finite logits of the right shape, twice the same": """
+        def predict(self, inputs):
+            return {head: logits[:, :2] for head, logits in super().predict(inputs).items()}
+    """,
+    "predicts finite logits of the right shape, twice the same #random": """
+        def predict(self, inputs):
+            return {head: logits + torch.randn_like(logits) for head, logits in super().predict(inputs).items()}
+    """,
+    "predicts finite logits of the right shape, twice the same #infinite": """
+        def predict(self, inputs):
+            return {head: logits / 0.0 for head, logits in super().predict(inputs).items()}
+    """,
+    "predicts finite logits of the right shape, twice the same #no fused": """
+        def predict(self, inputs):
+            return self.net(inputs).unimodal
+    """,
+    "gradients reach every encoder": """
+        def loss(self, out, batch):
+            features = {m: u.detach() if m == "audio" else u for m, u in out.features.items()}
+            return F.cross_entropy(self.net.head(features).fused, batch.labels)
+    """,
+    "owns every trainable parameter, at the scheduled rate": """
+        def attach(self, run):
+            self.run = run
+            self.optimizer = run.optimizer(self.net.encoders.parameters())
+    """,
+    "owns every trainable parameter, at the scheduled rate #rate": """
+        def step(self, batch):
+            for group in self.optimizer.param_groups:
+                group["lr"] = 0.01
+            return super().step(batch)
+    """,
+    "same seed, same bits": """
+        def loss(self, out, batch):
+            SEEN.append(1)
+            return super().loss(out, batch) * (1 + len(SEEN) / 100)
+    """,
+    "same seed, same bits #clock": """
+        def loss(self, out, batch):
+            return super().loss(out, batch) * (1 + time.perf_counter_ns() % 1000 / 1000)
+    """,
+    "interrupted and resumed equals uninterrupted": """
+        steps = 0
+
+        def loss(self, out, batch):
+            self.steps += 1
+            return super().loss(out, batch) * (1 + self.steps / 100)
+    """,
+    "interrupted and resumed equals uninterrupted #momentum": """
+        def attach(self, run):
+            self.run = run
+            self.optimizer = run.probe_optimizer(self.net.parameters())
+            run.optimizer(self.net.parameters())
+    """,
+    "loads for evaluation without a run": """
+        def attach(self, run):
+            self.net.extra = nn.Linear(1, 1)
+            super().attach(run)
+    """,
+    "sees the batches of the plain loop": """
+        def attach(self, run):
+            super().attach(run)
+            serve = run.train_batches
+            run.train_batches = lambda epoch, salt=0: reversed(list(serve(epoch, salt)))
+    """,
+    "beats chance on separable data": """
+        def loss(self, out, batch):
+            return super().loss(out, batch) * 0.0
+    """,
+    "evaluation changes no training state": """
+        def __init__(self, config, task):
+            super().__init__(config, task)
+            self.register_buffer("looks", torch.zeros(()))
+
+        def predict(self, inputs):
+            self.looks += 1
+            return super().predict(inputs)
+
+        def loss(self, out, batch):
+            return super().loss(out, batch) * (1 + self.looks / 100)
+    """,
+    "evaluation changes no training state #normalisation": """
+        def predict(self, inputs):
+            self.train()
+            out = super().predict(inputs)
+            self.eval()
+            return out
+    """,
+    "cannot see the test split": """
+        def attach(self, run):
+            super().attach(run)
+            self.stolen = [item for item in gc.get_objects() if type(item).__name__ == "Feeds"]
+    """,
+    "off-switch {'alpha': 0.0} equals concat": """
+        off_switches = (OffSwitch({"alpha": 0.0}, "concat"),)
+
+        class Config(Method.Config):
+            alpha: float = 1.0
+            '''Weight.'''
+
+        def loss(self, out, batch):
+            return super().loss(out, batch) * (1.01 + self.config.alpha)
+    """,
+    "supports some task": """
+        @classmethod
+        def unsupported(cls, config, task):
+            return "never"
+    """,
+    "imports alone": """
+        assert "benchmark.check" in sys.modules
+    """,
+}
+
+
+def first_failure(path: str, name: str) -> str:
+    """Return what the first failed test of that name says, running no test after it; empty if none fails."""
+    failed = (result for result in check_plugin(path) if result.failed and result.name.endswith(name))
+    return next((result.detail for result in failed), "")
+
+
+@pytest.mark.parametrize("case", BROKEN_METHODS)
+def test_a_broken_method_fails_the_contract_test_of_what_it_breaks(plugin, case):
+    body = textwrap.indent(textwrap.dedent(BROKEN_METHODS[case]), "    ")
+    assert first_failure(plugin("broken", METHOD + body), case.partition(" #")[0])
+
+
+@pytest.mark.slow
+def test_a_complete_method_in_under_40_lines_passes_every_contract_test(plugin):
+    assert len(EXAMPLE.strip().splitlines()) < 40
+    results = list(check_plugin(plugin("focal", EXAMPLE)))
+    assert not [result for result in results if result.verdict != "ok"]
+    assert sum("off-switch" in result.name for result in results) == 2
+
+
+def test_a_method_for_two_modalities_passes_with_a_reason_for_three(plugin):
+    body = """
+    @classmethod
+    def unsupported(cls, config, task):
+        return None if len(task.modalities) == 2 else "defined for two modalities"
+    """
+    results = list(check_plugin(plugin("pair", METHOD + body)))
+    assert not [result for result in results if result.failed]
+    assert [result.detail for result in results if result.verdict == "n/a"] == ["defined for two modalities"]
+
+
+# --- data sets -----------------------------------------------------------------------------------------------------
+
+DATASET = """
+import itertools
+from dataclasses import replace
+import numpy as np
+import torch
+from benchmark.data import Modality, Samples, Split, TaskSpec
+from benchmark.synthetic import BlobEncoder, Blobs
+
+COUNT = itertools.count()
+
+class Broken(Blobs):
+    pass
+"""
+
+BROKEN_DATASETS = {
+    "says what it is": "about = ''",
+    "knows its task without files": """
+        @property
+        def task(self):
+            (self.root / "classes.txt").read_text()
+    """,
+    "samples are sound": """
+        def load(self):
+            return replace(super().load(), ids=["same"] * 150)
+    """,
+    "samples are sound #labels": """
+        def load(self):
+            return replace(super().load(), labels=torch.full((150,), 3))
+    """,
+    "loads the same twice": """
+        def fingerprint(self):
+            return str(next(COUNT))
+    """,
+    "loads the same twice #order": """
+        def load(self):
+            return super().load().subset(np.roll(np.arange(150), next(COUNT)))
+    """,
+    "splits are disjoint": """
+        def split(self, samples, valid_share):
+            return Split(np.arange(100), np.arange(90, 110), np.arange(110, 150))
+    """,
+    "splits are disjoint #empty": """
+        def split(self, samples, valid_share):
+            return Split(np.arange(100), np.arange(100, 150), np.arange(0))
+    """,
+    "transforms each sample by itself": """
+        def transform(self, inputs, draws):
+            return {m: x - x.mean(0) for m, x in inputs.items()}
+    """,
+    "encoders read it": """
+        @property
+        def task(self):
+            def wrong():
+                encoder = BlobEncoder()
+                encoder.dim = 9
+                return encoder
+            return TaskSpec({m: Modality((6,), wrong) for m in ("audio", "video")}, super().task.class_names)
+    """,
+}
+
+
+@pytest.mark.parametrize("case", BROKEN_DATASETS)
+def test_a_broken_data_set_fails_the_contract_test_of_what_it_breaks(plugin, case):
+    body = textwrap.indent(textwrap.dedent(BROKEN_DATASETS[case]), "    ")
+    assert first_failure(plugin("broken", DATASET + body), case.partition(" #")[0])
+
+
+def test_a_sound_data_set_passes(blobs):
+    results = list(check_plugin(blobs))
+    assert results
+    assert not [result for result in results if result.verdict != "ok"]
+
+
+# --- the command ---------------------------------------------------------------------------------------------------
+
+
+def test_the_command_exits_with_3_and_names_the_test_that_failed(bench, plugin):
+    done = bench("check", plugin("broken", METHOD + "    def predict(self, inputs):\n        return {}"), "--json")
+    assert done.rc == 3
+    assert {"fail"} <= {result["verdict"] for result in done.json}
+    assert any("predicts" in result["name"] for result in done.json if result["verdict"] == "fail")
+
+
+def test_the_command_exits_with_0_for_a_sound_plugin(bench, blobs):
+    done = bench("check", blobs)
+    assert done.rc == 0
+    assert "fail" not in done.said
