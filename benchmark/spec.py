@@ -17,7 +17,7 @@ import yaml
 from benchmark.data import Dataset
 from benchmark.errors import Problem, Problems, UserError, nearest
 from benchmark.protocol import Protocol, Recipe, load_protocol
-from benchmark.registry import DATASETS, METHODS, Plugin, code_digest
+from benchmark.registry import DATASETS, METHODS, Kind, Plugin, code_digest
 from benchmark.settings import Settings, parse_settings, parse_value, split_list
 
 NUMERIC_MODULES = tuple(
@@ -196,16 +196,29 @@ def _runs_of(
 
 def build_dataset(spec: RunSpec, data_root: Path | None) -> Dataset:
     """Import and construct the data set of a run."""
-    kind = Plugin(DATASETS, spec.dataset.name, spec.dataset.source, spec.dataset.attribute).load()
-    config = parse_settings(kind.Config, spec.dataset.config, f"data set {spec.dataset.name}")
+    kind, config = _load(DATASETS, spec.dataset, spec)
     dataset: Dataset = kind(config, _root(data_root, spec.dataset.name))
     return dataset
 
 
 def load_method(spec: RunSpec) -> tuple[type[Any], Any]:
     """Import the method of a run and return its class and config."""
-    kind = Plugin(METHODS, spec.method.name, spec.method.source, spec.method.attribute).load()
-    return kind, parse_settings(kind.Config, spec.method.config, f"method {spec.method.name}")
+    return _load(METHODS, spec.method, spec)
+
+
+def _load(kind: Kind, used: PluginSpec, spec: RunSpec) -> tuple[type[Any], Any]:
+    """Import a plugin as planned.
+
+    Raises:
+        UserError: when its code or the core's is no longer what the run was planned with.
+    """
+    loaded = Plugin(kind, used.name, used.source, used.attribute).load()
+    if (code_digest(loaded.__module__), code_digest(*NUMERIC_MODULES)) != (used.code, spec.core):
+        where = f"{kind.singular} {used.name}"
+        raise UserError(
+            Problem(where, "the code that the run was planned with", "other code", "Give the command again.")
+        )
+    return loaded, parse_settings(loaded.Config, used.config, f"{kind.singular} {used.name}")
 
 
 def open_dataset(name: str, data_root: Path | None = None, settings: Sequence[str] = ()) -> Dataset:

@@ -19,6 +19,7 @@ import pytest
 import torch
 
 import benchmark.synthetic
+from benchmark.check import check_plugin
 from benchmark.data import Dataset
 from benchmark.method import Method
 from benchmark.protocol import Recipe
@@ -147,6 +148,17 @@ def plugin(tmp_path: Path) -> Callable[[str, str], str]:
         return str(path)
 
     return write
+
+
+@pytest.fixture
+def first_failure() -> Callable[[str, str], str]:
+    """Return what the first failed contract test of that name says, running no test after it; empty if none fails."""
+
+    def find(path: str, name: str) -> str:
+        failed = (result for result in check_plugin(path) if result.failed and result.name.endswith(name))
+        return next((result.detail for result in failed), "")
+
+    return find
 
 
 @pytest.fixture
