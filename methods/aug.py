@@ -121,8 +121,11 @@ class AUG(Method):
         )
         """Terms of the loss of a modality with several classifiers (paper: all three)."""
         residual: Literal["paper", "released"] = "paper"
-        """How much the previous classifiers have explained: the sum of their probabilities, which may pass 1 and
-        turn the term negative, or the probability under their summed logits."""
+        """How much the previous classifiers have explained: the sum of their probabilities, which may pass 1, or the
+        probability under their summed logits."""
+        clamp: bool = True
+        """Keep the residual label at zero or more (ours). As the paper writes it, it falls below from four classifiers
+        on, the loss then has no lower bound, and training diverges (docs/findings.md)."""
         register_new: bool = True
         """Optimise added classifiers (paper); the released code leaves them as drawn."""
         alternate: bool = False
@@ -218,6 +221,8 @@ class AUG(Method):
         with torch.no_grad():
             previous = self.head.output(states[:, :-1])  # (B, n-1, K)
             weight = 1 - self.config.lambda_ * RESIDUALS[self.config.residual](previous, labels)
+            terms[f"negative/{modality}"] = (weight < 0).float().mean()
+            weight = weight.clamp_min(0) if self.config.clamp else weight
         parts = {
             "residual": lambda: weighted_cross_entropy(last, labels, weight),
             "overall": lambda: loss,
@@ -225,7 +230,6 @@ class AUG(Method):
         }
         chosen = {name: parts[name]() for name in self.config.losses}
         terms.update({f"{name}/{modality}": part.detach() for name, part in chosen.items()})
-        terms[f"negative/{modality}"] = (weight < 0).float().mean()
         return sum_logits(chosen.values())
 
     def end_epoch(self, epoch: int) -> None:

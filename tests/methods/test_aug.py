@@ -55,11 +55,15 @@ def test_paper_residual_goes_negative_where_the_released_one_cannot():
     assert float(weighted_cross_entropy(torch.tensor([[0.0, 1.0]]), labels, weight)) < 0
 
 
-def test_negative_residuals_are_logged(make_trainer):
-    trainer = make_trainer(AUG, {"classifiers": {"audio": 5}, "lambda_": 1.0, "assign": False})
-    line, _ = trainer.run_epoch()
-    assert line["train"]["negative/audio"] > 0
-    assert "negative/video" not in line["train"]
+def test_negative_residuals_are_logged_and_clamped_unless_told_otherwise(make_trainer):
+    settings = {"classifiers": {"audio": 5}, "lambda_": 1.0, "assign": False, "losses": ["residual"]}
+    trainer = make_trainer(AUG, settings)
+    lines = [trainer.run_epoch()[0]["train"] for _ in range(3)]
+    assert lines[-1]["negative/audio"] > 0
+    assert "negative/video" not in lines[-1]
+    assert min(line["residual/audio"] for line in lines) >= 0
+    literal = make_trainer(AUG, {**settings, "clamp": False})
+    assert min(literal.run_epoch()[0]["train"]["residual/audio"] for _ in range(3)) < 0
 
 
 @pytest.mark.parametrize(
