@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
@@ -26,7 +26,8 @@ from filelock import Timeout
 
 from benchmark import __version__
 from benchmark.errors import UserError
-from benchmark.evaluate import BEST_VALID, LAST, RULES, Logits, encode, predict, probe, score
+from benchmark.evaluate import BEST_VALID, LAST, RULES, Logits, Rule, encode, predict, probe, score
+from benchmark.method import Method
 from benchmark.records import SCHEMA, RecordError, RunFolder, State, Status, to_json, write_atomic
 from benchmark.seeds import seed_everything
 from benchmark.spec import RunSpec, build_dataset, load_method
@@ -102,14 +103,18 @@ def _start(spec: RunSpec, folder: RunFolder, device: str) -> Status:
 
 
 def _train(spec: RunSpec, folder: RunFolder, data_root: Path | None, device: torch.device, status: Status) -> None:
-    torch.use_deterministic_algorithms(True, warn_only=True)
     began = time.perf_counter()
+    torch.use_deterministic_algorithms(True, warn_only=True)
     dataset = build_dataset(spec, data_root)
     kind, config = load_method(spec)
     feeds = load_feeds(dataset, spec.recipe, device)
     build = partial(build_method, kind, config, dataset.task, spec.recipe, spec.seed, device)
     trainer = Trainer(build(), feeds, spec.recipe, spec.seed, device)
     before = _resume(trainer, folder)
+
+    def elapsed() -> float:
+        return before + time.perf_counter() - began
+
     status = replace(status, epoch=trainer.epoch, first_epoch=trainer.epoch, started=time.time())
     while trainer.epoch < spec.recipe.epochs:
         line, improved = trainer.run_epoch()
@@ -118,10 +123,10 @@ def _train(spec: RunSpec, folder: RunFolder, data_root: Path | None, device: tor
             if rule is not LAST:  # the last model is in the checkpoint that resuming needs
                 keep = trainer.method.state_dict() if rule is BEST_VALID else None
                 save(folder.checkpoints / f"{rule.name}.pt", {"method": keep, "test": trainer.test_logits})
-        save(folder.checkpoints / "last.pt", {**trainer.state(), "total": before + time.perf_counter() - began})
+        save(folder.checkpoints / "last.pt", {**trainer.state(), "total": elapsed()})
         status = replace(status, epoch=trainer.epoch, metric=line["valid"]["fused"]["accuracy"], updated=time.time())
         folder.write_status(status)
-    _finish(spec, folder, trainer, build, before + time.perf_counter() - began)
+    _finish(spec, folder, trainer, build, elapsed)
 
 
 def _resume(trainer: Trainer, folder: RunFolder) -> float:
@@ -142,34 +147,27 @@ def _resume(trainer: Trainer, folder: RunFolder) -> float:
     return float(state["total"])
 
 
-def _finish(spec: RunSpec, folder: RunFolder, trainer: Trainer, build: Any, total: float) -> None:
+def _finish(
+    spec: RunSpec, folder: RunFolder, trainer: Trainer, build: Callable[[], Method], elapsed: Callable[[], float]
+) -> None:
     """Write predictions, embeddings and the record from what the rules chose."""
+    began = time.perf_counter()
     feeds, rules, tables = trainer.feeds, {}, []
     history = folder.read_history()
     for rule in RULES:
         seed_everything(spec.seed, "finish", rule.name)
         epoch = trainer.choices[rule.name].epoch
-        method = trainer.method
-        if rule is LAST:
-            logits = predict(method, feeds.test)
-        else:
-            saved = load(folder.checkpoints / f"{rule.name}.pt")
-            logits = saved["test"]
-            if saved["method"] is not None:
-                method = build()
-                method.load_state_dict(saved["method"])
+        method, logits = _chosen(rule, trainer, folder, build)
         entry: dict[str, Any] = {"epoch": epoch, "valid": history[epoch]["valid"]}
         entry["test"] = score(logits, feeds.test.labels, full=True)
-        if rule.honest:
-            features = {name: encode(method, feed) for name, feed in (("train", feeds.train), ("test", feeds.test))}
-            entry["probe"] = {
-                m: probe(features["train"][m], feeds.train.labels, features["test"][m], feeds.test.labels)
-                for m in features["train"]
-            }
+        if method is not None:
+            train, test = encode(method, feeds.train), encode(method, feeds.test)
+            entry["probe"] = {m: probe(train[m], feeds.train.labels, test[m], feeds.test.labels) for m in train}
             if rule is BEST_VALID:
-                _write_embeddings(folder, features["test"], feeds)
+                _write_embeddings(folder, test, feeds)
         rules[rule.name] = entry
         tables.append(_prediction_table(rule.name, logits, feeds))
+    trainer.seconds["evaluate"] += time.perf_counter() - began
     buffer = pa.BufferOutputStream()
     pq.write_table(pa.concat_tables(tables), buffer)
     write_atomic(folder.predictions, buffer.getvalue().to_pybytes())
@@ -181,10 +179,24 @@ def _finish(spec: RunSpec, folder: RunFolder, trainer: Trainer, build: Any, tota
         "class_names": list(trainer.method.task.class_names),
         "num_samples": {name: len(getattr(feeds, name)) for name in ("train", "valid", "test")},
         "num_parameters": sum(p.numel() for p in trainer.method.parameters()),
-        "seconds": {**trainer.seconds, "total": total},
+        "seconds": {**trainer.seconds, "total": elapsed()},
         "files": {path.name: path.stat().st_size for path in (folder.predictions, folder.embeddings)},
     }
     write_atomic(folder.path / "record.json", to_json(record))
+
+
+def _chosen(
+    rule: Rule, trainer: Trainer, folder: RunFolder, build: Callable[[], Method]
+) -> tuple[Method | None, Logits]:
+    """Return the model of a rule's epoch, None where none was kept, and its test logits."""
+    if rule is LAST:
+        return trainer.method, predict(trainer.method, trainer.feeds.test)
+    saved = load(folder.checkpoints / f"{rule.name}.pt")
+    if saved["method"] is None:
+        return None, saved["test"]
+    method = build()
+    method.load_state_dict(saved["method"])
+    return method, saved["test"]
 
 
 def _prediction_table(rule: str, logits: Logits, feeds: Feeds) -> pa.Table:

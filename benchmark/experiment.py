@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from benchmark.errors import Problem, UserError
 from benchmark.protocol import read_yaml
-from benchmark.settings import Settings, parse_settings
+from benchmark.settings import Settings, parse_settings, split_list
+from benchmark.spec import Sweep
 
 
 class Experiment(Settings):
@@ -23,17 +25,38 @@ class Experiment(Settings):
     batch_size: int | None = None
     precision: str | None = None
     set: list[str] = []
+    reports: list[str] = []
+    """What `bench report` makes of it; every report if none is named."""
 
 
-def read_experiment(path: Path) -> dict[str, Any]:
-    """Return the options that an experiment file gives.
+def read_experiment(path: Path) -> Experiment:
+    """Read an experiment file.
 
     Raises:
-        UserError: when the file is missing or malformed, or has an unknown key.
+        UserError: when it is missing or malformed, or has an unknown key.
     """
     if not path.is_file():
         raise UserError(Problem("experiment", "a YAML file", str(path)))
     where = f"experiment {path}"
-    content = parse_settings(Experiment, read_yaml(path.read_text(encoding="utf-8"), where), where)
-    given = content.model_dump(exclude={"about"}, exclude_none=True)
-    return {**given, "methods": ",".join(content.methods), "datasets": ",".join(content.datasets)}
+    return parse_settings(Experiment, read_yaml(path.read_text(encoding="utf-8"), where), where)
+
+
+def sweep_of(path: Path | None, options: Mapping[str, Any], data_root: Path | None) -> Sweep:
+    """Return the sweep that an experiment file and options describe; options win.
+
+    Args:
+        path: the experiment file, if any.
+        options: what was given on the command line, by the names of `Experiment`'s keys; lists as typed, with commas.
+        data_root: where the data sets are.
+    """
+    given = {} if path is None else read_experiment(path).model_dump(exclude={"about", "reports"}, exclude_none=True)
+    given |= {key: split_list(value) if key in ("methods", "datasets") else value for key, value in options.items()}
+    return Sweep(
+        methods=given.get("methods", []),
+        datasets=given.get("datasets", []),
+        seeds=given.get("seeds", "0"),
+        protocol=given.get("protocol", "unified"),
+        settings=given.get("set", []),
+        recipe={key: given[key] for key in ("epochs", "batch_size", "precision") if key in given},
+        data_root=data_root,
+    )

@@ -16,7 +16,15 @@ from benchmark.execute import BUSY, work
 from benchmark.records import RecordError, RunFolder, State, Status
 from benchmark.spec import RunSpec
 
-PRELOADED = ["benchmark.execute", "sklearn.metrics", "sklearn.linear_model", "sklearn.datasets", "sklearn.pipeline"]
+PRELOADED = [
+    "benchmark.execute",
+    "sklearn.datasets",
+    "sklearn.linear_model",
+    "sklearn.metrics",
+    "sklearn.pipeline",
+    "torch._inductor.config",  # what use_deterministic_algorithms imports, 0.8 s
+    "torchaudio.functional",
+]
 """What workers share by forking from one clean server process, instead of importing it again each."""
 
 

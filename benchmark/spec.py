@@ -83,7 +83,8 @@ class Sweep:
     methods: Sequence[str]
     """Names or paths, each perhaps with settings in brackets: `ogm[alpha=0.1,0.3]`."""
     datasets: Sequence[str]
-    seeds: Sequence[int]
+    seeds: Sequence[int] | str
+    """Numbers, or as typed: `0-4`."""
     protocol: str = "unified"
     settings: Sequence[str] = ()
     """Assignments such as `ogm.alpha=0.3`, `avletters.split=speaker`, `protocol.optimizer.lr=0.1`."""
@@ -140,8 +141,10 @@ def plan(sweep: Sweep) -> Plan:
         protocol = load_protocol(sweep.protocol)
     with problems.collect():
         _check_targets(assigned, sweep, methods + datasets)
+    seeds: Sequence[int] = []
     with problems.collect():
-        if not sweep.seeds:
+        seeds = parse_seeds(sweep.seeds) if isinstance(sweep.seeds, str) else sweep.seeds
+        if not seeds:
             raise UserError(Problem("--seeds", "at least one seed", "none", "Write 0-4, 0,1,2 or 0."))
     recipe_changes = {**sweep.recipe, **assigned.get("protocol", {})}
     runs: list[RunSpec] = []
@@ -152,7 +155,7 @@ def plan(sweep: Sweep) -> Plan:
             dataset = choice.kind(config, _root(sweep.data_root, choice.plugin.name))
             recipe = protocol.resolve(choice.plugin.name, choice.kind.recipe, recipe_changes) if protocol else None
             data = (choice.spec(config), dataset, dataset.fingerprint())
-            runs += _runs_of(data, methods, sweep.seeds, protocol, recipe, unsupported, problems)
+            runs += _runs_of(data, methods, seeds, protocol, recipe, unsupported, problems)
     if not datasets:  # still report what is wrong with the methods
         for method in methods:
             with problems.collect():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import pickle
+from datetime import date
 
 import pytest
 from pydantic import Field
@@ -56,6 +57,7 @@ def test_an_unknown_key_names_the_nearest_known_one():
         ({"flag": 1}, "boolean", "1"),
         ({"name": 3}, "string", "3"),
         ({"inner": {"depth": "deep"}}, "integer", '"deep"'),
+        ({"name": date(2024, 1, 1)}, "string", "2024-01-01"),
     ],
 )
 def test_a_wrong_value_says_where_what_was_expected_and_what_came(values, expected, got):

@@ -41,7 +41,7 @@ def list_(
     listed: dict[str, dict[str, str]] = {
         title: {known: plugin.about for known, plugin in sorted(kind.known().items())} for title, kind in kinds.items()
     }
-    listed["protocols"] = dict.fromkeys(_protocols(), "")
+    listed["protocols"] = _protocols()
     if as_json:
         sys.stdout.write(json.dumps(listed, indent=1) + "\n")
         return
@@ -52,11 +52,10 @@ def list_(
             console.print(f"  {known:12} {escape(about)}", soft_wrap=True)
 
 
-def _protocols() -> list[str]:
-    from importlib import resources
+def _protocols() -> dict[str, str]:
+    from benchmark.protocol import load_protocol, protocol_names
 
-    folder = resources.files("benchmark") / "protocols"
-    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+    return {name: load_protocol(name).about.split(". ")[0] for name in protocol_names()}
 
 
 def _detail(plugin: Plugin, as_json: bool) -> None:

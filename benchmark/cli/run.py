@@ -18,7 +18,7 @@ from benchmark.errors import Problem, UserError
 if TYPE_CHECKING:
     from benchmark.launch import Resources
     from benchmark.records import RunView
-    from benchmark.spec import Plan, RunSpec, Sweep
+    from benchmark.spec import Plan, RunSpec
 
 SOME_FAILED = 3
 """Exit code when some runs of the sweep failed."""
@@ -55,15 +55,14 @@ def run(
 
     The same command again does only what is missing or failed; a killed run goes on from its last epoch.
     """
+    from benchmark.experiment import sweep_of
     from benchmark.records import RunFolder, view
-    from benchmark.spec import Sweep, plan
+    from benchmark.spec import plan
 
     typed = {"methods": methods, "datasets": datasets, "seeds": seeds, "protocol": protocol, "epochs": epochs,
              "batch_size": batch_size, "precision": precision, "set": settings or None}  # fmt: skip
-    sweep = _sweep(
-        Sweep, {**_read(experiment), **{key: value for key, value in typed.items() if value is not None}}, data_root
-    )
-    planned = plan(sweep)
+    given = {key: value for key, value in typed.items() if value is not None}
+    planned = plan(sweep_of(experiment, given, data_root))
     console = open_console(stderr=as_json)
     for method, dataset, reason in planned.unsupported:
         console.print(f"unsupported: {method} on {dataset}: {reason}", markup=False)
@@ -76,42 +75,6 @@ def run(
         _launch(planned.runs, todo, resources(device, jobs, threads), out, data_root, force, console)
     views = [view(RunFolder(spec.folder(out))) for spec in planned.runs]
     _conclude(views, out, console, as_json)
-
-
-def _read(experiment: Path | None) -> dict[str, Any]:
-    if experiment is None:
-        return {}
-    from benchmark.experiment import read_experiment
-
-    return read_experiment(experiment)
-
-
-def _sweep(kind: type[Sweep], given: dict[str, Any], data_root: Path | None) -> Sweep:
-    from benchmark.errors import Problems
-    from benchmark.settings import split_list
-    from benchmark.spec import parse_seeds
-
-    problems = Problems()
-    seeds: list[int] = []
-    with problems.collect():
-        seeds = parse_seeds(given.get("seeds", "0"))
-    recipe: dict[str, Any] = {key: given[key] for key in ("epochs", "batch_size", "precision") if key in given}
-    sweep = kind(
-        methods=split_list(given.get("methods", "")),
-        datasets=split_list(given.get("datasets", "")),
-        seeds=seeds or [0],
-        protocol=given.get("protocol", "unified"),
-        settings=given.get("set", []),
-        recipe=recipe,
-        data_root=data_root,
-    )
-    with problems.collect():
-        from benchmark.spec import plan
-
-        if not seeds:  # say at once what else is wrong
-            plan(sweep)
-    problems.raise_any()
-    return sweep
 
 
 def check_writable(out: Path) -> None:

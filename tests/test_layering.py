@@ -1,0 +1,162 @@
+"""Who may know whom, read from the imports of every file; and what may not be loaded at run time."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).parents[1]
+PLUGINS = ("methods", "datasets", "reports")
+
+
+def module_of(path: Path) -> str:
+    """Return the import name of a file: plugin folders live under `benchmark`."""
+    parts = list(path.relative_to(REPO).with_suffix("").parts)
+    parts = ["benchmark", *parts] if parts[0] in PLUGINS else parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = {
+    module_of(path): path
+    for folder in ("benchmark", *PLUGINS)
+    for path in sorted((REPO / folder).rglob("*.py"))
+}  # fmt: skip
+CORE = {name: path for name, path in FILES.items() if not name.startswith(tuple(f"benchmark.{p}" for p in PLUGINS))}
+
+
+def imports_of(module: str, lazy: bool = True, typing: bool = True) -> set[str]:
+    """Return the modules that a file imports.
+
+    Args:
+        module: the import name of the file.
+        lazy: count imports inside functions.
+        typing: count imports under `if TYPE_CHECKING`.
+    """
+    found = set()
+
+    def visit(node: ast.AST) -> None:
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                package = module.split(".") if FILES[module].stem == "__init__" else module.split(".")[:-1]
+                base = ".".join([*package[: len(package) - node.level + 1], *filter(None, [node.module])])
+            submodules = {f"{base}.{alias.name}" for alias in node.names} & set(FILES)
+            found.update(submodules or {base})
+        for child in ast.iter_child_nodes(node):
+            deferred = isinstance(node, ast.FunctionDef) and not lazy
+            unseen = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING" and not typing
+            if not (deferred or unseen):
+                visit(child)
+
+    visit(ast.parse(FILES[module].read_text(encoding="utf-8")))
+    return found
+
+
+def ours(module: str) -> set[str]:
+    return {name for name in imports_of(module) if name.split(".")[0] == "benchmark"} - {"benchmark"}
+
+
+def plugins(package: str) -> list[str]:
+    return [name for name in FILES if name.startswith(f"benchmark.{package}.")]
+
+
+def core(*names: str) -> set[str]:
+    return {f"benchmark.{name}" for name in names}
+
+
+@pytest.mark.parametrize("module", plugins("methods"))
+def test_methods_know_the_contract_and_neither_the_machinery_nor_each_other(module):
+    assert ours(module) <= core("data", "errors", "method", "model", "run", "seeds", "settings")
+
+
+@pytest.mark.parametrize("module", plugins("datasets"))
+def test_data_sets_know_data_and_never_methods_or_training(module):
+    allowed = core("cache", "data", "errors", "model", "seeds", "settings")
+    known = {name for name in ours(module) if not name.startswith("benchmark.datasets")}
+    assert known <= allowed
+
+
+@pytest.mark.parametrize("module", plugins("reports"))
+def test_reports_know_records_and_never_training(module):
+    known = {name for name in ours(module) if not name.startswith("benchmark.reports")}
+    assert known <= core("errors", "records", "report", "table")
+    assert not imports_of(module) & {"torch", "torchvision", "torchaudio", "wandb"}
+
+
+@pytest.mark.parametrize("module", CORE)
+def test_the_core_imports_no_plugin(module):
+    assert not [name for name in ours(module) if name.startswith(tuple(core(*PLUGINS)))]
+
+
+def test_the_core_has_an_order_and_no_cycle():
+    graph = {module: {name for name in imports_of(module, typing=False) if name in CORE} - {module} for module in CORE}
+    graph = {module: {name for name in known if name != "benchmark"} for module, known in graph.items()}
+    order = list(TopologicalSorter(graph).static_order())
+    assert len(order) == len(CORE)
+
+
+ORDER = ("errors", "settings", "model", "data", "method", "evaluate", "train", "execute", "launch", "cli")
+
+
+@pytest.mark.parametrize(("low", "high"), [(a, b) for i, a in enumerate(ORDER) for b in ORDER[i + 1 :]])
+def test_lower_layers_never_reach_higher_ones(low, high):
+    reached, stack = set(), [f"benchmark.{low}"]
+    while stack:
+        module = stack.pop()
+        if module not in reached:
+            reached.add(module)
+            stack += [name for name in imports_of(module, typing=False) if name in CORE]
+    assert f"benchmark.{high}" not in reached
+
+
+@pytest.mark.parametrize("module", CORE)
+def test_the_core_names_no_method_and_no_data_set(module):
+    names = {path.stem for folder in ("methods", "datasets") for path in (REPO / folder).glob("[!_]*.py")}
+    assert {"concat", "ogm"} <= names
+    found = set()
+    for node in ast.walk(without_docs(ast.parse(CORE[module].read_text(encoding="utf-8")))):
+        words = [getattr(node, key, None) for key in ("id", "name", "attr", "arg")]
+        words += [node.value] if isinstance(node, ast.Constant) else []
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            words += [part for alias in node.names for part in alias.name.split(".")]
+        found |= {word for word in words if isinstance(word, str)} & names
+    assert not found - {"unimodal"}  # `Outputs.unimodal` is part of the contract and means no method
+
+
+def without_docs(tree: ast.AST) -> ast.AST:
+    for node in ast.walk(tree):
+        if isinstance(body := getattr(node, "body", None), list):
+            node.body = [
+                item for item in body if not (isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant))
+            ]
+    return tree
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_nothing_prints_behind_the_consoles_back(module):
+    tree = ast.parse(FILES[module].read_text(encoding="utf-8"))
+    calls = [node.lineno for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == "print"]
+    assert not calls
+
+
+RECORDS_SIDE = ["benchmark.records", "benchmark.report", "benchmark.table", "benchmark.settings", "benchmark.cli"]
+
+
+@pytest.mark.parametrize("module", [*RECORDS_SIDE, *plugins("reports")])
+def test_reading_records_loads_no_torch(module):
+    code = f"import {module}, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-P", "-c", code], check=False, timeout=60).returncode == 0
+
+
+def test_the_import_reader_sees_what_it_must_see():
+    assert "benchmark.cli.run" in imports_of("benchmark.cli")
+    assert "benchmark.spec" in imports_of("benchmark.cli.run")
+    assert "benchmark.spec" not in imports_of("benchmark.cli.run", lazy=False, typing=False)
+    assert "benchmark.records" in imports_of("benchmark.report")
