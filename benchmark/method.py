@@ -7,7 +7,7 @@ Override the smallest thing that expresses the paper: `loss`, else `edit_gradien
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -94,6 +94,14 @@ class Method(nn.Module, ABC):
         """Take the run; called once, after the move to the device. Default: one optimizer over the net."""
         self.run = run
         self.optimizer = run.optimizer(self.net.parameters())
+
+    def train_also(self, params: Iterable[nn.Parameter]) -> None:
+        """Train parameters made after `attach`, from now on at the current rate.
+
+        Does nothing without a run, when the method is loaded for evaluation.
+        """
+        if hasattr(self, "run"):
+            self.run.add_parameters(self.optimizer, params)
 
     def start_epoch(self, epoch: int) -> None:
         """Called before the first batch of an epoch (counted from 0)."""

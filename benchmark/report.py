@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from benchmark.records import RunView, State, write_atomic
 from benchmark.table import Table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -117,6 +121,19 @@ def render(table: Table, stem: str) -> list[Artifact]:
     """Return a table as LaTeX, Markdown and CSV."""
     texts = {"tex": table.to_latex(), "md": table.to_markdown(), "csv": table.to_csv()}
     return [Artifact(f"{stem}.{suffix}", text.encode()) for suffix, text in texts.items()]
+
+
+def render_figure(figure: Figure, stem: str) -> list[Artifact]:
+    """Return a matplotlib figure as PNG and SVG, the same bytes for the same figure."""
+    from matplotlib import rc_context
+
+    artifacts = []
+    with rc_context({"svg.hashsalt": stem}):
+        for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
+            stream = io.BytesIO()
+            figure.savefig(stream, format=suffix, dpi=150, metadata=metadata)
+            artifacts.append(Artifact(f"{stem}.{suffix}", stream.getvalue()))
+    return artifacts
 
 
 def slug(text: str) -> str:

@@ -257,8 +257,8 @@ class AUG(Method):
         """Give a modality one more classifier, trained from now on at the current rate unless `register_new` is off."""
         layer = self.head.add(modality).requires_grad_(self.config.register_new)
         self.added.append(modality)
-        if self.config.register_new and hasattr(self, "run"):  # without a run it is loaded for evaluation
-            self.run.add_parameters(self.optimizer, layer.parameters())
+        if self.config.register_new:
+            self.train_also(layer.parameters())
 
     def get_extra_state(self) -> dict[str, Any]:
         return {"added": list(self.added), "gap": self.gap, "waited": self.waited}

@@ -109,7 +109,7 @@ def notes(comparisons: Sequence[Comparison]) -> list[str]:
         lines.append(f"{comparison.title}: n = {seeds} seeds, selection {comparison.selection}.")
         for run in comparison.runs:
             if run.status.state is State.FAILED:
-                lines.append(f"✗ {run.method}, seed {run.seed}: {run.status.cause}.")
+                lines.append(f"✗ {run.method}, seed {run.seed}: {run.status.cause.rstrip('.')}.")
             elif not run.record:
                 lines.append(f"Not finished: {run.method}, seed {run.seed} ({run.status.state}).")
         if comparison.stale:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -10,7 +9,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmark.report import Artifact, Comparison, Report, slug
+from benchmark.report import Artifact, Comparison, Report, render_figure, slug
 
 
 class CurvesReport(Report):
@@ -18,11 +17,7 @@ class CurvesReport(Report):
 
     def build(self, comparisons: Sequence[Comparison]) -> Iterable[Artifact]:
         for comparison in comparisons:
-            figure = draw(comparison)
-            for suffix in ("png", "svg"):
-                stream = io.BytesIO()
-                figure.savefig(stream, format=suffix, dpi=150, metadata={"Date": None} if suffix == "svg" else {})
-                yield Artifact(f"curves-{slug(comparison.title)}.{suffix}", stream.getvalue())
+            yield from render_figure(draw(comparison), f"curves-{slug(comparison.title)}")
 
 
 def draw(comparison: Comparison) -> Figure:

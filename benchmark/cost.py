@@ -1,0 +1,37 @@
+"""What a model costs: parameters, and floating-point operations of one prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmark.method import Method
+
+
+def num_parameters(module: nn.Module) -> int:
+    """Return how many numbers a module's parameters hold, frozen ones included; shared ones count once."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+@torch.no_grad()
+def flops(method: Method, inputs: Mapping[str, Tensor]) -> int:
+    """Return the floating-point operations of predicting one sample.
+
+    Counted as torch does: convolutions, matrix products and attention, a multiplication and an addition being two;
+    what is done element by element (normalisation, ReLU, sums of logits) is not.
+
+    Args:
+        method: on the device of `inputs`; its mode and state stay.
+        inputs: {modality: (B, ...)}, after `Dataset.transform`; the first sample is used.
+    """
+    was_training = method.training
+    method.eval()
+    try:
+        with FlopCounterMode(display=False) as counter:
+            method.predict({modality: x[:1] for modality, x in inputs.items()})
+    finally:
+        method.train(was_training)
+    return int(counter.get_total_flops())
