@@ -103,6 +103,12 @@ class Method(nn.Module, ABC):
         if hasattr(self, "run"):
             self.run.add_parameters(self.optimizer, params)
 
+    def train_instead(self, replaced: Iterable[tuple[nn.Parameter, nn.Parameter]]) -> None:
+        """Train parameters that grew out of others (old, new) in their place; does nothing without a run."""
+        if hasattr(self, "run"):
+            for old, new in replaced:
+                self.run.replace_parameter(self.optimizer, old, new)
+
     def start_epoch(self, epoch: int) -> None:
         """Called before the first batch of an epoch (counted from 0)."""
 

@@ -84,46 +84,75 @@ class LateHead(Head):
         return Outputs(features, unimodal, sum_logits(unimodal.values()))
 
 
+class HiddenBank(nn.Module):
+    """The hidden layers of n classifiers on the same features, kept as one wide layer.
+
+    Shapes: H units of a classifier. Rows of `weight` and `bias` are trained, rows of `frozen_weight` and `frozen_bias`
+    never; in both the classifiers stand in the order of their adding, trained ones first.
+    """
+
+    weight: nn.Parameter
+    bias: nn.Parameter
+    frozen_weight: Tensor
+    frozen_bias: Tensor
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        first = nn.Linear(dim, hidden)
+        self.hidden = hidden
+        self.weight = nn.Parameter(first.weight.detach())  # (n * H, D)
+        self.bias = nn.Parameter(first.bias.detach())
+        self.register_buffer("frozen_weight", torch.empty(0, dim))
+        self.register_buffer("frozen_bias", torch.empty(0))
+
+    @property
+    def count(self) -> int:
+        """How many classifiers there are."""
+        return (len(self.bias) + len(self.frozen_bias)) // self.hidden
+
+    def grow(self, trained: bool = True) -> list[tuple[nn.Parameter, nn.Parameter]]:
+        """Append a classifier (Xavier-normal weight, zero bias).
+
+        Returns:
+            The parameters that others have replaced, as pairs of old and new; the new begin with the old.
+        """
+        weight = nn.init.xavier_normal_(torch.empty(self.hidden, self.weight.shape[1])).to(self.weight.device)
+        bias = torch.zeros(self.hidden, device=self.weight.device)
+        if not trained:
+            self.frozen_weight = torch.cat([self.frozen_weight, weight])
+            self.frozen_bias = torch.cat([self.frozen_bias, bias])
+            return []
+        old = (self.weight, self.bias)
+        self.weight = nn.Parameter(torch.cat([self.weight.detach(), weight]))
+        self.bias = nn.Parameter(torch.cat([self.bias.detach(), bias]))
+        return list(zip(old, (self.weight, self.bias), strict=True))
+
+    def forward(self, u: Tensor) -> Tensor:
+        """Return the activations of all classifiers: (B, D) -> (B, n, H)."""
+        states = F.linear(u, self.weight, self.bias)
+        if len(self.frozen_bias):
+            states = torch.cat([states, F.linear(u, self.frozen_weight, self.frozen_bias)], 1)
+        activations: Tensor = states.relu().unflatten(1, (-1, self.hidden))
+        return activations
+
+
 class SharedOutputHead(Head):
     """Hidden layers of each modality's own before one output layer that all modalities share.
 
     A modality's logits are the sum over its classifiers, `output(relu(hidden(u)))`; it starts with one and may be
-    given more (`add`). The fused logits are the sum over modalities.
+    given more (`banks[m].grow`). The fused logits are the sum over modalities.
     """
 
     def __init__(self, dims: Mapping[str, int], hidden: int, num_classes: int) -> None:
         super().__init__()
-        self.hidden = nn.ModuleDict({m: nn.ModuleList([nn.Linear(dim, hidden)]) for m, dim in dims.items()})
+        self.banks = nn.ModuleDict({m: HiddenBank(dim, hidden) for m, dim in dims.items()})
         self.output = nn.Linear(hidden, num_classes)
 
-    def add(self, modality: str) -> nn.Linear:
-        """Append a classifier to a modality (Xavier-normal weight, zero bias) and return its hidden layer."""
-        blocks = self.blocks(modality)
-        first = blocks[0]
-        assert isinstance(first, nn.Linear)
-        layer = nn.Linear(first.in_features, first.out_features).to(first.weight.device)
-        nn.init.xavier_normal_(layer.weight)
-        nn.init.zeros_(layer.bias)
-        blocks.append(layer)
-        return layer
-
-    def count(self, modality: str) -> int:
-        """Return how many classifiers a modality has."""
-        return len(self.blocks(modality))
-
-    def blocks(self, modality: str) -> nn.ModuleList:
-        """Return the hidden layers of a modality's n classifiers, in the order of their adding."""
-        blocks = self.hidden[modality]
-        assert isinstance(blocks, nn.ModuleList)
-        return blocks
-
-    def hidden_states(self, modality: str, u: Tensor) -> Tensor:
-        """Return the hidden activations of all classifiers of a modality at once: (B, D) -> (B, n, H)."""
-        parameters = [dict(layer.named_parameters()) for layer in self.blocks(modality)]
-        weight = torch.cat([layer["weight"] for layer in parameters])  # (n * H, D)
-        bias = torch.cat([layer["bias"] for layer in parameters])
-        states: Tensor = F.relu(F.linear(u, weight, bias)).unflatten(1, (len(parameters), -1))
-        return states
+    def bank(self, modality: str) -> HiddenBank:
+        """Return the hidden layers of a modality."""
+        bank = self.banks[modality]
+        assert isinstance(bank, HiddenBank)
+        return bank
 
     def logits_of(self, states: Tensor) -> Tensor:
         """Return the summed logits (B, K) of n classifiers from their activations (B, n, H).
@@ -137,7 +166,7 @@ class SharedOutputHead(Head):
         return sum_logits(unimodal.values())
 
     def forward(self, features: dict[str, Tensor]) -> Outputs:
-        unimodal = {m: self.logits_of(self.hidden_states(m, u)) for m, u in features.items()}
+        unimodal = {m: self.logits_of(self.banks[m](u)) for m, u in features.items()}
         return Outputs(features, unimodal, self.merge(unimodal))
 
 

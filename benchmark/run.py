@@ -151,6 +151,17 @@ class Run:
         optimizer.add_param_group({"params": list(params)})
         self._schedule(optimizer)
 
+    def replace_parameter(self, optimizer: Optimizer, old: nn.Parameter, new: nn.Parameter) -> None:
+        """Let `optimizer` train `new` in the place of `old`, of which it is a longer copy.
+
+        State of the optimizer that has the shape of `old`, such as momentum, is kept and zero for what is new.
+        """
+        for group in optimizer.param_groups:
+            group["params"] = [new if parameter is old else parameter for parameter in group["params"]]
+        state = optimizer.state.pop(old, None)
+        if state is not None:
+            optimizer.state[new] = {name: _grown(value, old, new) for name, value in state.items()}
+
     def backward(self, loss: Tensor) -> None:
         """Back-propagate a scalar loss. The first step with a non-finite loss is noted without a sync."""
         bad = torch.where(torch.isfinite(loss.detach()), float("inf"), self._step)
@@ -222,3 +233,10 @@ class Run:
     def _note(self, name: str, value: Tensor | float, weight: float) -> None:
         value = value.detach() if isinstance(value, Tensor) else value
         self._means.setdefault(name, _Mean()).add(value, weight)
+
+
+def _grown(value: Any, old: Tensor, new: Tensor) -> Any:
+    """Pad optimizer state with zeros where it has the shape of a parameter that has grown along its first axis."""
+    if not isinstance(value, Tensor) or value.shape != old.shape:
+        return value
+    return torch.cat([value, value.new_zeros(len(new) - len(old), *new.shape[1:])])

@@ -174,7 +174,7 @@ class AUG(Method):
         self.head.merge_alpha = config.merge_alpha
         for modality, count in config.classifiers.items():
             for _ in range(count - 1):
-                self.head.add(modality)
+                self.head.bank(modality).grow()
         self.added: list[str] = []
         self.gap, self.waited = float("inf"), 0
         return net
@@ -209,7 +209,7 @@ class AUG(Method):
 
     def boosting_loss(self, modality: str, u: Tensor, labels: Tensor, terms: dict[str, Tensor]) -> Tensor:
         """Return a modality's loss from its features (B, D); notes its parts in `terms` and its score."""
-        states = self.head.hidden_states(modality, u)  # (B, n, H)
+        states = self.head.banks[modality](u)  # (B, n, H)
         last = self.head.logits_of(states[:, -1:])
         before = self.head.logits_of(states[:, :-1]) if states.shape[1] > 1 else None
         logits = last if before is None else before + last
@@ -235,10 +235,10 @@ class AUG(Method):
     def end_epoch(self, epoch: int) -> None:
         scores = {m: float(s) / self.run.samples_served for m, s in self.scores.items()}
         for modality, s in scores.items():
-            self.run.log(**{f"score/{modality}": s, f"classifiers/{modality}": float(self.head.count(modality))})
+            self.run.log(**{f"score/{modality}": s, f"classifiers/{modality}": float(self.head.bank(modality).count)})
         if self.config.assign and self.is_due(epoch, scores):
             for modality in SCORE_TESTS[self.config.score_test](scores, self.config.sigma, self.config.tau):
-                if self.head.count(modality) < self.config.max_classifiers:
+                if self.head.bank(modality).count < self.config.max_classifiers:
                     self.grow(modality)
 
     def is_due(self, epoch: int, scores: Mapping[str, float]) -> bool:
@@ -255,16 +255,13 @@ class AUG(Method):
 
     def grow(self, modality: str) -> None:
         """Give a modality one more classifier, trained from now on at the current rate unless `register_new` is off."""
-        layer = self.head.add(modality).requires_grad_(self.config.register_new)
+        self.train_instead(self.head.bank(modality).grow(self.config.register_new))
         self.added.append(modality)
-        if self.config.register_new:
-            self.train_also(layer.parameters())
 
     def get_extra_state(self) -> dict[str, Any]:
         return {"added": list(self.added), "gap": self.gap, "waited": self.waited}
 
     def set_extra_state(self, state: Mapping[str, Any]) -> None:
-        # The order of growth is the order of the optimizer's groups.
         added: Sequence[str] = state["added"]
         for modality in added[len(self.added) :]:
             self.grow(modality)

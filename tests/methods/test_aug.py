@@ -110,16 +110,22 @@ def make_head(counts=(1, 1), merge_alpha=None) -> AUGHead:
     head.merge_alpha = merge_alpha
     for modality, count in zip(("audio", "video"), counts, strict=True):
         for _ in range(count - 1):
-            head.add(modality)
+            head.bank(modality).grow()
     return head
+
+
+def layers(head: AUGHead, modality: str) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Weight and bias of each trained classifier by itself."""
+    bank = head.bank(modality)
+    return list(zip(bank.weight.split(16), bank.bias.split(16), strict=True))
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 20])
 def test_batched_classifiers_equal_the_plain_loop(count):
     head = make_head((count, 1))
     u = torch.randn(9, 12)
-    loop = [head.output(F.relu(layer(u))) for layer in head.blocks("audio")]
-    states = head.hidden_states("audio", u)
+    loop = [head.output(F.relu(F.linear(u, *layer))) for layer in layers(head, "audio")]
+    states = head.banks["audio"](u)
     torch.testing.assert_close(head.logits_of(states), torch.stack(loop).sum(0), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(head.output(states), torch.stack(loop, 1), atol=1e-5, rtol=1e-5)
     ours = torch.autograd.grad(head.logits_of(states).square().sum(), list(head.parameters()), allow_unused=True)
@@ -134,9 +140,9 @@ def test_adding_changes_one_modality_by_the_new_classifier_alone():
     features = {m: torch.randn(6, 12) for m in ("audio", "video")}
     before = head(features).unimodal
     parameters = sum(p.numel() for p in head.parameters())
-    layer = head.add("audio")
+    head.bank("audio").grow()
     after = head(features).unimodal
-    new = head.output(F.relu(layer(features["audio"])))
+    new = head.output(F.relu(F.linear(features["audio"], *layers(head, "audio")[-1])))
     torch.testing.assert_close(after["audio"] - before["audio"], new)
     assert torch.equal(after["video"], before["video"])
     assert sum(p.numel() for p in head.parameters()) - parameters == 12 * 16 + 16
@@ -165,16 +171,28 @@ def test_paper_trains_what_it_adds_and_released_does_not(make_trainer):
     for variant, trained in (("paper", True), ("released", False)):
         trainer = make_trainer(AUG, {"variant": variant})
         trainer.method.start_epoch(0)
-        groups = len(trainer.run.optimizers[0].param_groups)
+        bank = trainer.method.head.bank("audio")
         trainer.method.grow("audio")
-        layer = trainer.method.head.blocks("audio")[-1]
-        before = layer.weight.detach().clone()
-        encoder = trainer.method.net.encoders["audio"].layers[0].weight.detach().clone()
+        new = {True: lambda bank=bank: bank.weight[256:], False: lambda bank=bank: bank.frozen_weight}[trained]
+        before, first = new().detach().clone(), bank.weight[:256].detach().clone()
         for batch in trainer.run.train_batches(0):
             trainer.method.step(batch)
-        assert torch.equal(before, layer.weight) is not trained
-        assert (len(trainer.run.optimizers[0].param_groups) > groups) is trained
-        assert not torch.equal(encoder, trainer.method.net.encoders["audio"].layers[0].weight)
+        assert before.shape == (256, 8)
+        assert torch.equal(before, new()) is not trained
+        assert not torch.equal(first, bank.weight[:256])
+        assert not trainer.run.unowned(trainer.method)
+
+
+def test_what_is_added_starts_without_momentum_and_the_rest_keeps_its_own(make_trainer):
+    trainer = make_trainer(AUG, {"assign": False})
+    trainer.run_epoch()
+    optimizer, bank = trainer.run.optimizers[0], trainer.method.head.bank("audio")
+    momentum = optimizer.state[bank.weight]["momentum_buffer"].clone()
+    trainer.method.grow("audio")
+    grown = optimizer.state[bank.weight]["momentum_buffer"]
+    assert torch.equal(grown[:256], momentum)
+    assert not grown[256:].any()
+    assert momentum.any()
 
 
 def test_new_classifiers_join_at_the_current_rate(make_trainer):
@@ -226,7 +244,7 @@ def test_each_term_can_stand_alone(make_trainer, switch):
 def test_fixed_allocation_never_grows(make_trainer):
     trainer = make_trainer(AUG, {**GROWING, "classifiers": {"video": 4}, "assign": False})
     train(trainer)
-    assert (trainer.method.head.count("audio"), trainer.method.head.count("video")) == (1, 4)
+    assert [trainer.method.head.bank(m).count for m in ("audio", "video")] == [1, 4]
 
 
 def test_history_names_classifiers_scores_and_losses(make_trainer):
