@@ -25,6 +25,7 @@ import torch
 from filelock import Timeout
 
 from benchmark import __version__
+from benchmark.cost import flops, num_parameters
 from benchmark.errors import UserError
 from benchmark.evaluate import BEST_VALID, LAST, RULES, Logits, Rule, encode, predict, probe, score
 from benchmark.method import Method
@@ -178,7 +179,8 @@ def _finish(
         "modalities": list(trainer.method.task.modalities),
         "class_names": list(trainer.method.task.class_names),
         "num_samples": {name: len(getattr(feeds, name)) for name in ("train", "valid", "test")},
-        "num_parameters": sum(p.numel() for p in trainer.method.parameters()),
+        "num_parameters": num_parameters(trainer.method),
+        "flops": flops(trainer.method, next(feeds.test.in_order())),
         "seconds": {**trainer.seconds, "total": elapsed()},
         "files": {path.name: path.stat().st_size for path in (folder.predictions, folder.embeddings)},
     }

@@ -56,12 +56,11 @@ class Plugin:
             raise UserError(
                 Problem(where, "a module that imports", f"{type(error).__name__}: {error}", f"Fix {self.source}.")
             ) from error
-        base = getattr(importlib.import_module(self.kind.base_module), self.kind.base_class)
         found = [
             value
             for name, value in vars(module).items()
             if isinstance(value, type)
-            and issubclass(value, base)
+            and issubclass(value, self.kind.base)
             and value.__module__ == module.__name__
             and not inspect.isabstract(value)
             and self.attribute in ("", name)
@@ -79,6 +78,11 @@ class Plugin:
             )
         return found[0]
 
+    def code(self, loaded: type[Any]) -> str:
+        """Return a digest of the code of a loaded plugin: its module and those of the plugins it derives from."""
+        classes = loaded.__mro__[: loaded.__mro__.index(self.kind.base)]
+        return code_digest(*dict.fromkeys(cls.__module__ for cls in classes))
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -88,6 +92,12 @@ class Kind:
     singular: str
     base_module: str
     base_class: str
+
+    @property
+    def base(self) -> type[Any]:
+        """The class that plugins of this kind derive from; imports it."""
+        found: type[Any] = getattr(importlib.import_module(self.base_module), self.base_class)
+        return found
 
     @property
     def group(self) -> str:

@@ -120,7 +120,7 @@ class _Choice:
             source=self.plugin.source,
             attribute=self.plugin.attribute,
             config=config.model_dump(mode="json"),
-            code=code_digest(self.kind.__module__),
+            code=self.plugin.code(self.kind),
         )
 
 
@@ -215,12 +215,12 @@ def _load(kind: Kind, used: PluginSpec, spec: RunSpec) -> tuple[type[Any], Any]:
     Raises:
         UserError: when its code or the core's is no longer what the run was planned with.
     """
-    loaded = Plugin(kind, used.name, used.source, used.attribute).load()
-    if (code_digest(loaded.__module__), code_digest(*NUMERIC_MODULES)) != (used.code, spec.core):
+    plugin = Plugin(kind, used.name, used.source, used.attribute)
+    loaded = plugin.load()
+    if (plugin.code(loaded), code_digest(*NUMERIC_MODULES)) != (used.code, spec.core):
         where = f"{kind.singular} {used.name}"
-        raise UserError(
-            Problem(where, "the code that the run was planned with", "other code", "Give the command again.")
-        )
+        advice = "Give the command again to train with the code as it is now."
+        raise UserError(Problem(where, "the code that the run was planned with", "other code", advice))
     return loaded, parse_settings(loaded.Config, used.config, f"{kind.singular} {used.name}")
 
 

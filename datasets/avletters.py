@@ -11,9 +11,10 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from string import ascii_uppercase
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from torch.nn import functional as F
 
 from benchmark.cache import cached_arrays, digest_files
 from benchmark.data import Dataset, Modality, Samples, Split, TaskSpec, carve
-from benchmark.errors import Problem, UserError
+from benchmark.errors import Problem, UserError, nearest
 from benchmark.model import Encoder, conv_block
 
 SPEAKERS = ("Anya", "Bill", "Faye", "John", "Kate", "Nicola", "Stephen", "Steve", "Verity", "Yi")
@@ -49,14 +50,23 @@ class AVLetters(Dataset):
         """`repetition`: each speaker's third repetition is test. `speaker`: three speakers are, and others validate."""
         rotation: int = Field(default=0, ge=0, le=9)
         """Which three speakers are test under `speaker`; 0 is Steve, Verity and Yi, 1 is Verity, Yi and Anya ..."""
+        width: dict[str, Annotated[float, Field(gt=0)]] = {}
+        """Factor on the channels of a modality's encoder, 1 where not named; for capacity controls."""
 
     config: Config
 
+    def __init__(self, config: Config, root: Path | None = None) -> None:
+        super().__init__(config, root)
+        if unknown := sorted(set(config.width) - {"audio", "video"}):
+            got, advice = ", ".join(map(repr, unknown)), nearest(unknown[0], ("audio", "video"))
+            raise UserError(Problem("data set avletters, width", "a modality", got, advice))
+
     @property
     def task(self) -> TaskSpec:
+        width = self.config.width
         modalities = {
-            "audio": Modality((COEFFICIENTS, AUDIO_FRAMES), AudioEncoder),
-            "video": Modality((VIDEO_FRAMES, HEIGHT, WIDTH), VideoEncoder),
+            "audio": Modality((COEFFICIENTS, AUDIO_FRAMES), partial(AudioEncoder, width.get("audio", 1.0))),
+            "video": Modality((VIDEO_FRAMES, HEIGHT, WIDTH), partial(VideoEncoder, width.get("video", 1.0))),
         }
         return TaskSpec(modalities, list(ascii_uppercase))
 
@@ -206,16 +216,21 @@ def warp_space(frames: Tensor, right: Tensor, down: Tensor, zoom: Tensor) -> Ten
     return F.grid_sample(frames, grid, padding_mode="border", align_corners=False)
 
 
-class AudioEncoder(Encoder):
-    """Convolutions over time with the coefficients as channels: (B, 26, 48) -> (B, 128)."""
+def scaled(width: int, factor: float) -> int:
+    """Return a number of channels times `factor`, rounded, at least 1."""
+    return max(round(factor * width), 1)
 
-    def __init__(self) -> None:
+
+class AudioEncoder(Encoder):
+    """Convolutions over time with the coefficients as channels: (B, 26, 48) -> (B, 128 * factor)."""
+
+    def __init__(self, factor: float = 1.0) -> None:
         super().__init__()
-        self.dim = 128
+        middle, self.dim = scaled(64, factor), scaled(128, factor)
         self.layers = nn.Sequential(
-            conv_block(nn.Conv1d, COEFFICIENTS, 64, kernel=5),
-            conv_block(nn.Conv1d, 64, 64, stride=2),
-            conv_block(nn.Conv1d, 64, 128, stride=2),
+            conv_block(nn.Conv1d, COEFFICIENTS, middle, kernel=5),
+            conv_block(nn.Conv1d, middle, middle, stride=2),
+            conv_block(nn.Conv1d, middle, self.dim, stride=2),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -224,24 +239,25 @@ class AudioEncoder(Encoder):
 
 
 class VideoEncoder(Encoder):
-    """A network over each picture, then one over time: (B, 20, 24, 32) -> (B, 128)."""
+    """A network over each picture, then one over time: (B, 20, 24, 32) -> (B, 128 * factor)."""
 
-    def __init__(self) -> None:
+    def __init__(self, factor: float = 1.0) -> None:
         super().__init__()
-        self.dim = 128
+        first, second, middle = scaled(8, factor), scaled(16, factor), scaled(64, factor)
+        self.dim = scaled(128, factor)
         self.space = nn.Sequential(
-            conv_block(nn.Conv2d, 1, 8, stride=2),
-            conv_block(nn.Conv2d, 8, 16, stride=2),
-            conv_block(nn.Conv2d, 16, 16, stride=2),
+            conv_block(nn.Conv2d, 1, first, stride=2),
+            conv_block(nn.Conv2d, first, second, stride=2),
+            conv_block(nn.Conv2d, second, second, stride=2),
             nn.Flatten(),
         )
         self.time = nn.Sequential(
-            conv_block(nn.Conv1d, 16 * (HEIGHT // 8) * (WIDTH // 8), 64),
-            conv_block(nn.Conv1d, 64, 64, stride=2),
-            conv_block(nn.Conv1d, 64, 128, stride=2),
+            conv_block(nn.Conv1d, second * (HEIGHT // 8) * (WIDTH // 8), middle),
+            conv_block(nn.Conv1d, middle, middle, stride=2),
+            conv_block(nn.Conv1d, middle, self.dim, stride=2),
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        pictures = self.space(x.flatten(0, 1)[:, None])  # (B * T, 192)
+        pictures = self.space(x.flatten(0, 1)[:, None])  # (B * T, 192 * factor)
         features: Tensor = self.time(pictures.unflatten(0, x.shape[:2]).transpose(1, 2)).mean(2)
         return features

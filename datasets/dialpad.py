@@ -8,6 +8,9 @@ and the same in every run.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -15,6 +18,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from benchmark.data import Dataset, Modality, Samples, Split, TaskSpec, carve
+from benchmark.errors import Problem, UserError, nearest
 from benchmark.model import Encoder, conv_block
 from benchmark.seeds import generator, seed_of
 
@@ -95,29 +99,48 @@ class ConvEncoder(Encoder):
         return features
 
 
-def image_encoder() -> Encoder:
-    return ConvEncoder((16, 32, 64), (1, 2, 2))
+def scaled(widths: tuple[int, ...], factor: float) -> tuple[int, ...]:
+    """Return channel counts times `factor`, rounded, at least 1."""
+    return tuple(max(round(factor * width), 1) for width in widths)
 
 
-def audio_encoder() -> Encoder:
-    return ConvEncoder((16, 32, 64, 64), (2, 2, 2, 2))
+def image_encoder(factor: float = 1.0) -> Encoder:
+    return ConvEncoder(scaled((16, 32, 64), factor), (1, 2, 2))
+
+
+def audio_encoder(factor: float = 1.0) -> Encoder:
+    return ConvEncoder(scaled((16, 32, 64, 64), factor), (2, 2, 2, 2))
 
 
 class Dialpad(Dataset):
     about = "scikit-learn's handwritten digits (UCI, CC BY 4.0) and synthesised key tones; nothing to download"
     recipe = {"epochs": 25, "optimizer": {"lr": 0.02}}
+    scalable: ClassVar[tuple[str, ...]] = ("image", "audio")
+    """Modalities whose encoders follow `width`."""
 
     class Config(Dataset.Config):
         snr: float = Field(default=-8.5, ge=-60, le=60)
         """Loudness of the tone over the noise in dB: lower makes audio weaker."""
         corruption: float = Field(default=0.2, ge=0, le=1)
         """Share of pixels replaced by noise: higher makes the image weaker."""
+        width: dict[str, Annotated[float, Field(gt=0)]] = {}
+        """Factor on the channels of a modality's encoder, 1 where not named; for capacity controls."""
 
     config: Config
 
+    def __init__(self, config: Config, root: Path | None = None) -> None:
+        super().__init__(config, root)
+        if unknown := sorted(set(config.width) - set(self.scalable)):
+            got, advice = ", ".join(map(repr, unknown)), nearest(unknown[0], self.scalable)
+            where = f"data set {type(self).__name__.lower()}, width"
+            raise UserError(Problem(where, "a modality with a scalable encoder", got, advice))
+
     @property
     def task(self) -> TaskSpec:
-        modalities = {"image": Modality((1, 8, 8), image_encoder), "audio": Modality((1, 40, 21), audio_encoder)}
+        modalities = {
+            "image": Modality((1, 8, 8), partial(image_encoder, self.config.width.get("image", 1.0))),
+            "audio": Modality((1, 40, 21), partial(audio_encoder, self.config.width.get("audio", 1.0))),
+        }
         return TaskSpec(modalities, list("0123456789"))
 
     def fingerprint(self) -> str:

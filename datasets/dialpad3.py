@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -10,7 +12,7 @@ from benchmark.data import Modality, Samples, TaskSpec
 from benchmark.model import Encoder
 from benchmark.seeds import generator
 
-from .dialpad import Dialpad
+from .dialpad import Dialpad, scaled
 
 SEGMENTS = (
     "1111110", "0110000", "1101101", "1111001", "0110011", "1011011", "1011111", "1110000", "1111111", "1111011",
@@ -19,14 +21,14 @@ SEGMENTS = (
 
 
 class SegmentsEncoder(Encoder):
-    """Two linear layers with batch normalisation: (B, 7) -> (B, 64)."""
+    """Two linear layers with batch normalisation: (B, 7) -> (B, dim)."""
 
-    def __init__(self) -> None:
+    def __init__(self, factor: float = 1.0) -> None:
         super().__init__()
-        self.dim = 64
+        (self.dim,) = scaled((64,), factor)
         self.layers = nn.Sequential(
-            nn.Linear(7, 64, bias=False), nn.BatchNorm1d(64), nn.ReLU(),
-            nn.Linear(64, 64, bias=False), nn.BatchNorm1d(64), nn.ReLU(),
+            nn.Linear(7, self.dim, bias=False), nn.BatchNorm1d(self.dim), nn.ReLU(),
+            nn.Linear(self.dim, self.dim, bias=False), nn.BatchNorm1d(self.dim), nn.ReLU(),
         )  # fmt: skip
 
     def forward(self, x: Tensor) -> Tensor:
@@ -35,6 +37,7 @@ class SegmentsEncoder(Encoder):
 
 
 class Dialpad3(Dialpad):
+    scalable = (*Dialpad.scalable, "segments")
     about = "dialpad with synthesised readings of a seven-segment display; nothing to download"
 
     class Config(Dialpad.Config):
@@ -46,7 +49,8 @@ class Dialpad3(Dialpad):
     @property
     def task(self) -> TaskSpec:
         pair = super().task
-        return TaskSpec({**pair.modalities, "segments": Modality((7,), SegmentsEncoder)}, pair.class_names)
+        segments = Modality((7,), partial(SegmentsEncoder, self.config.width.get("segments", 1.0)))
+        return TaskSpec({**pair.modalities, "segments": segments}, pair.class_names)
 
     def load(self) -> Samples:
         pair = super().load()

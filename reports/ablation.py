@@ -26,9 +26,7 @@ def ablation(comparison: Comparison) -> Table:
     runs = {method: comparison.of(method) for method in comparison.methods}
     counts = {run.folder.path: classifiers(run) for run in comparison.runs}
     columns = [Column(f"fused{dagger}")]
-    rows = {
-        method: [cell(alike, [accuracy(run, rule, "fused") for run in alike])] for method, alike in runs.items()
-    }
+    rows = {method: [cell(alike, [accuracy(run, rule, "fused") for run in alike])] for method, alike in runs.items()}
     for modality in comparison.modalities:
         columns += [Column(f"own{dagger}", modality), Column("probe", modality)]
         grows = any(modality in found for found in counts.values())
@@ -78,7 +76,9 @@ def notes(comparison: Comparison, grows: bool) -> list[str]:
     seeds = [sum(run.record is not None for run in comparison.of(method)) for method in comparison.methods]
     span = " to ".join(str(n) for n in sorted({min(seeds, default=0), max(seeds, default=0)}))
     lines = [f"n = {span} seeds, selection {comparison.selection}; fused and own at its epoch."]
-    lines.append("own: the method's own logits of a modality; probe: linear classifier on the frozen encoder, best valid.")
+    lines.append(
+        "own: the method's own logits of a modality; probe: linear classifier on the frozen encoder, best valid."
+    )
     if grows:
         lines.append("classifiers: as trained in the last epoch. parameters: after it, with what was added at its end.")
     for run in comparison.runs:
@@ -88,7 +88,8 @@ def notes(comparison: Comparison, grows: bool) -> list[str]:
             lines.append(f"Not counted: {run.method}, seed {run.seed} ({run.problem or run.status.state}).")
     if comparison.stale:
         lines.append(f"{comparison.stale} older runs of the same settings are left out.")
-    lines.append("— not run or not defined, ✗ failed" + "; † epoch chosen on the test set." * (
-        comparison.selection == "oracle_test"
-    ))
+    lines.append(
+        "— not run or not defined, ✗ failed"
+        + "; † epoch chosen on the test set." * (comparison.selection == "oracle_test")
+    )
     return lines

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import math
+import textwrap
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.optimize import OptimizeWarning, curve_fit
 
 from benchmark.records import RunView, State
-from benchmark.report import Artifact, Comparison, Report, render, slug
+from benchmark.report import Artifact, Comparison, Report, render, render_figure, slug
 from benchmark.table import FAILED, MISSING, Cell, Column, Table
 
 NO_FIT, FEW = "no fit", "few"
@@ -62,13 +62,7 @@ class GapReport(Report):
             stem = f"gap-{slug(comparison.title)}"
             yield from render(convergence(comparison), stem)
             if any(gaps(comparison).values()):
-                # a fixed salt and no date: the same records give the same bytes
-                with matplotlib.rc_context({"svg.hashsalt": stem}):
-                    figure = draw(comparison)
-                    for suffix, metadata in (("png", {}), ("svg", {"Date": None})):
-                        stream = io.BytesIO()
-                        figure.savefig(stream, format=suffix, dpi=150, metadata=metadata)
-                        yield Artifact(f"{stem}.{suffix}", stream.getvalue())
+                yield from render_figure(draw(comparison), stem)
 
     def tables(self, comparisons: Sequence[Comparison]) -> Iterable[Table]:
         return [convergence(comparison) for comparison in comparisons]
@@ -109,16 +103,108 @@ def fit(gap: Gap) -> Fit | str:
     """Fit C, c >= 0, or return the symbol for why not."""
     if len(gap.values) < MIN_EPOCHS:
         return FEW
+    largest = float(gap.values.max()) or 1.0  # the optimiser's tolerances are for numbers around 1
+    values = gap.values / largest
     # 1 / G = 1 / C + (c / C) T is a line: it gives a start that is exact for an exact hyperbola
-    slope, intercept = np.polyfit(gap.epochs, 1 / np.maximum(gap.values, 1e-12), 1)
-    straight = slope >= 0 and intercept > 0
-    guess = (1 / intercept, slope / intercept) if straight else (max(float(gap.values[0]), 1e-12), 0.1)
+    slope, intercept = np.polyfit(gap.epochs, 1 / np.maximum(values, 1e-12), 1)
+    guess = (1 / intercept, slope / intercept) if slope >= 0 and intercept > 0 else (1.0, 0.1)
+    options: dict[str, Any] = {"bounds": (0, math.inf), "ftol": 1e-12, "xtol": 1e-12, "gtol": 1e-12, "max_nfev": 5000}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", OptimizeWarning)  # about the covariance, which nobody asks for
-            (start, rate), _ = curve_fit(closing, gap.epochs, gap.values, guess, bounds=(0, math.inf), max_nfev=2000)
+            (start, rate), _ = curve_fit(closing, gap.epochs, values, guess, **options)
     except (RuntimeError, ValueError):
         return NO_FIT
-    total = float(((gap.values - gap.values.mean()) ** 2).sum())
-    rest = float(((gap.values - closing(gap.epochs, start, rate)) ** 2).sum())
-    return Fit(float(start), float(rate), 1 - rest / total if total > 1e-20 else None)
+    total = float(((values - values.mean()) ** 2).sum())
+    rest = float(((values - closing(gap.epochs, start, rate)) ** 2).sum())
+    # C alone, with c = 0, already explains nothing; below that there is only rounding
+    return Fit(largest * float(start), float(rate), max(0.0, 1 - rest / total) if total > 1e-20 else None)
+
+
+def convergence(comparison: Comparison) -> Table:
+    """Return a row for each method; the gap in nats, mean ± std over seeds of the fits of single runs."""
+    columns = [Column(name, "G (nats)", digits=3, rank=False) for name in ("first", "largest", "last")]
+    columns += [Column(name, "C / (1 + c T)", digits=3, rank=False) for name in ("C", "c", "R²")]
+    rows, notes = [], []
+    shown = gaps(comparison)
+    for method, of_seed in shown.items():
+        runs = comparison.of(method)
+        symbol = FAILED if any(run.status.state is State.FAILED for run in runs) else MISSING
+        fits = {seed: fit(gap) for seed, gap in of_seed.items()}
+        sound = [found for found in fits.values() if isinstance(found, Fit)]
+        why = next((found for found in fits.values() if isinstance(found, str)), symbol)
+        notes += [f"{found}: {method}, seed {seed}." for seed, found in fits.items() if isinstance(found, str)]
+        values = [gap.values for gap in of_seed.values()]
+        cells = [Cell(tuple(float(v[0]) for v in values), symbol), Cell(tuple(float(v.max()) for v in values), symbol)]
+        cells += [Cell(tuple(float(v[-1]) for v in values), symbol), Cell(tuple(found.start for found in sound), why)]
+        cells.append(Cell(tuple(found.rate for found in sound), why))
+        cells.append(Cell(tuple(found.r2 for found in sound if found.r2 is not None), MISSING if sound else why))
+        rows.append((method, cells))
+    caption = f"{comparison.title}: gap of training losses, mean ± std over seeds"
+    return Table(caption, columns, rows, [*about(comparison, shown), *notes])
+
+
+def about(comparison: Comparison, shown: Mapping[str, object]) -> list[str]:
+    """Return what a reader must know: definitions, who is left out, missing and failed runs."""
+    lines = ["G(T): largest minus smallest training cross-entropy of the modalities' own logits in epoch T = 1, 2, ..."]
+    lines.append(
+        "C (nats) and c (per epoch), both at least 0, by least squares for each run; c = 0: it does not close."
+    )
+    lines.append("R² is low too where G rises before it falls, as the curve only falls: compare G first and largest.")
+    if left := [method for method in comparison.methods if method not in shown]:
+        lines.append(f"Left out, as fewer than two modalities log a loss: {', '.join(left)}.")
+    for run in comparison.runs:
+        if run.status.state is State.FAILED:
+            lines.append(f"✗ {run.method}, seed {run.seed}: {run.status.cause}.")
+        elif not run.record:
+            lines.append(f"Not counted: {run.method}, seed {run.seed} ({run.problem or run.status.state}).")
+    lines.append(f"— not run or not defined, ✗ failed, {FEW}: under {MIN_EPOCHS} epochs, {NO_FIT}: no convergence.")
+    return lines
+
+
+def over_seeds(of_seed: Mapping[int, Gap]) -> tuple[Array, Array]:
+    """Return the epochs (E,) that all seeds have and the gaps (seeds, E) at them."""
+    epochs = sorted(set.intersection(*(set(gap.epochs) for gap in of_seed.values())))
+    return np.array(epochs), np.array([gap.values[np.isin(gap.epochs, epochs)] for gap in of_seed.values()])
+
+
+def draw(comparison: Comparison) -> Figure:
+    """Draw a panel for each method on shared axes, the other methods' means in grey behind it."""
+    found = {method: of_seed for method, of_seed in gaps(comparison).items() if of_seed}
+    curves = {method: over_seeds(of_seed) for method, of_seed in found.items()}
+    wide = min(len(curves), PANELS)
+    tall = math.ceil(len(curves) / wide)
+    figure = Figure(figsize=(3.1 * wide + 0.4, 2.6 * tall + 0.9), layout="constrained")
+    panels = figure.subplots(tall, wide, sharex=True, sharey=True, squeeze=False)
+    for position, panel in enumerate(panels.flat):
+        if position >= len(curves):
+            panel.set_axis_off()
+            continue
+        method = list(curves)[position]
+        for other, (epochs, values) in curves.items():
+            if other != method:
+                panel.plot(epochs, values.mean(0), color="0.82", linewidth=0.8, zorder=1)
+        fits = [one for gap in found[method].values() if isinstance(one := fit(gap), Fit)]
+        scores = [one.r2 for one in fits if one.r2 is not None]
+        quality = f"R² {np.mean(scores):.2f}" if scores else "no R²"
+        _panel(panel, *curves[method], fits)
+        name = textwrap.fill(method.replace(",", ", "), 32)
+        panel.set_title(f"{name}\n{quality}", fontsize=10)
+        panel.set_yscale("log", nonpositive="mask")
+        panel.grid(alpha=0.3)
+        if position + wide >= len(curves):
+            panel.set_xlabel("epoch T")
+            panel.tick_params(labelbottom=True)  # a shared axis hides them where the grid goes on below
+    figure.supylabel("G: gap of training losses (nats)", fontsize=10)
+    figure.suptitle(comparison.title)
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9)
+    return figure
+
+
+def _panel(panel: Axes, epochs: Array, values: Array, fits: Sequence[Fit]) -> None:
+    panel.plot(epochs, values.mean(0), "C0", linewidth=1.6, label="mean over seeds", zorder=3)
+    panel.fill_between(epochs, values.min(0), values.max(0), color="C0", alpha=0.2, linewidth=0, label="range")
+    # drawn without a fit too, so that the first panel's legend has every entry
+    curve = np.mean([one.curve(epochs) for one in fits], axis=0) if fits else np.full(len(epochs), np.nan)
+    panel.plot(epochs, curve, "C3--", linewidth=1.2, label="fitted C / (1 + c T), mean over seeds", zorder=4)

@@ -76,7 +76,9 @@ def significance(comparison: Comparison) -> Table:
         rows.append((f"{a} − {b}", cells))
     counts = sorted({len(common[pair]) for pair in tested})
     notes = [*about(comparison.selection, counts, len(tested), resamples), *notes]
-    return Table(f"{comparison.title}: paired differences of fused test accuracy (points)", COLUMNS, rows, notes, "pair")
+    return Table(
+        f"{comparison.title}: paired differences of fused test accuracy (points)", COLUMNS, rows, notes, "pair"
+    )
 
 
 def read(comparison: Comparison) -> tuple[Correct, list[str]]:
@@ -153,7 +155,8 @@ def differences(first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[
     seeds, resamples = first.shape
     drawn = np.random.default_rng([SEED, seeds]).integers(seeds, size=(seeds, resamples))
     gaps: NDArray[np.int64] = np.take_along_axis(first - second, drawn, axis=0).sum(0)
-    return gaps / seeds
+    shares: NDArray[np.float64] = gaps / seeds
+    return shares
 
 
 def two_sided(draws: NDArray[np.float64]) -> float:
@@ -185,7 +188,7 @@ def about(selection: str, counts: Sequence[int], pairs: int, resamples: int) -> 
     """Return what a reader must know of the tests, from the numbers of common seeds that occur."""
     lines = [f"difference: mean ± std over common seeds, selection {selection}; positive: the first is better."]
     lines.append(
-        f"bootstrap: {resamples} resamples of seeds and test samples, the same for both methods; Holm over {pairs} pairs."
+        f"bootstrap: {resamples} resamples of seeds and test samples, the same for both methods. Holm: {pairs} pairs."
     )
     if counts and counts[0] == 1:
         lines.append("With one common seed only samples are resampled: nothing is said about other seeds.")

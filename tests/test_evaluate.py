@@ -45,6 +45,7 @@ def test_scores_equal_calculations_by_hand(case):
     truth = LABELS[case]
     logits = DRAW.normal(size=(len(truth), 4)).astype(np.float32)
     logits[np.arange(len(truth)), truth] += 1
+    logits[:, np.setdiff1d(range(4), truth)[:1]] -= 100  # a class that neither occurs nor is predicted
     scores = score({"fused": torch.from_numpy(logits)}, torch.from_numpy(truth), full=True)["fused"]
     guess, chances = logits.argmax(1), softmax(logits.astype(np.float64))
     assert scores["accuracy"] == pytest.approx(np.mean(guess == truth))
@@ -130,6 +131,14 @@ def test_the_probe_separates_separable_features_at_any_scale_and_not_noise():
     assert probe(*train, *test) == 1.0
     assert probe(1e-4 * train[0], train[1], 1e-4 * test[0], test[1]) == 1.0
     assert probe(*blobs(0.0), *blobs(0.0)) < 0.7
+
+
+def test_the_probe_does_not_depend_on_the_scale_of_any_feature():
+    (train, train_labels), (test, test_labels) = blobs(1.5, 300), blobs(1.5, 300)
+    scales = np.array([1e-4, 1.0, 1e3, 1.0, 1e4], dtype=np.float32)
+    expected = probe(train, train_labels, test, test_labels)
+    assert 0.5 < expected < 0.95
+    assert probe(train * scales, train_labels, test * scales, test_labels) == pytest.approx(expected, abs=0.01)
 
 
 def test_the_probe_is_deterministic():

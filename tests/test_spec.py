@@ -148,6 +148,8 @@ def test_brackets_win_over_set(plan_of):
 def test_a_bare_name_that_stands_for_several_runs_gives_one_per_modality(plan_of, blobs):
     runs = plan_of("unimodal", datasets=(f"{blobs}[num_modalities=3]",)).runs
     assert [run.method.config["modality"] for run in runs] == ["audio", "video", "text"]
+    (run,) = plan_of("unimodal[modality=video]").runs
+    assert run.method.config["modality"] == "video"
 
 
 def test_all_stands_for_every_known_method(plan_of):

@@ -10,7 +10,6 @@ import pytest
 
 from benchmark.table import FAILED, MISSING, UNSUPPORTED, Cell, Column, Mark, Table, escape_latex
 
-
 ACC = (Column("acc"),)
 
 

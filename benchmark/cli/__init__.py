@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from benchmark.cli import catalog, check, data, report, run, status
+from benchmark.cli import catalog, check, data, evaluate, report, run, status
 from benchmark.errors import UserError
 
 BAD_INPUT = 2
@@ -24,6 +24,7 @@ app = typer.Typer(
 )
 app.command("run")(run.run)
 app.command("status")(status.status)
+app.command("evaluate")(evaluate.evaluate)
 app.command("report")(report.report)
 app.command("list")(catalog.list_)
 app.command("check")(check.check)
