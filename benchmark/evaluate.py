@@ -42,8 +42,10 @@ def predict(method: Method, feed: Feed) -> Logits:
 @torch.no_grad()
 def encode(method: Method, feed: Feed) -> dict[str, NDArray[np.float32]]:
     """Return the features {modality: (N, D)} of every sample of a split, in order."""
+    was_training = method.training
     method.eval()
     parts = [method.net.encode(inputs) for inputs in feed.in_order()]
+    method.train(was_training)
     return {m: torch.cat([part[m] for part in parts]).cpu().numpy() for m in parts[0]}
 
 
