@@ -138,6 +138,9 @@ def _resume(trainer: Trainer, folder: RunFolder) -> float:
         return 0.0
     try:
         state = load(path)
+        for rule in RULES:
+            if rule is not LAST:
+                load(folder.checkpoints / f"{rule.name}.pt")
         folder.cut_history(state["epoch"])
     except Exception as error:  # a damaged checkpoint raises whatever its bytes lead to
         log.warning("starting over: the checkpoint cannot be used (%s)", error)

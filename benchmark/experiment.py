@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmark.errors import Problem, UserError
-from benchmark.protocol import read_yaml
+from benchmark.protocol import read_text, read_yaml
 from benchmark.settings import Settings, parse_settings, split_list
 from benchmark.spec import Sweep
 
@@ -35,10 +34,8 @@ def read_experiment(path: Path) -> Experiment:
     Raises:
         UserError: when it is missing or malformed, or has an unknown key.
     """
-    if not path.is_file():
-        raise UserError(Problem("experiment", "a YAML file", str(path)))
     where = f"experiment {path}"
-    return parse_settings(Experiment, read_yaml(path.read_text(encoding="utf-8"), where), where)
+    return parse_settings(Experiment, read_yaml(read_text(path, "experiment"), where), where)
 
 
 def sweep_of(path: Path | None, options: Mapping[str, Any], data_root: Path | None) -> Sweep:

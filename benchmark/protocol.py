@@ -152,15 +152,25 @@ def load_protocol(name: str) -> Protocol:
         UserError: when there is no such protocol or its file is malformed.
     """
     if name.endswith((".yaml", ".yml")):
-        path = Path(name)
-        if not path.is_file():
-            raise UserError(Problem("--protocol", "a readable YAML file", repr(name)))
-        text = path.read_text(encoding="utf-8")
+        text = read_text(Path(name), "--protocol")
     elif name in protocol_names():
         text = (resources.files("benchmark") / "protocols" / f"{name}.yaml").read_text(encoding="utf-8")
     else:
         raise UserError(Problem("--protocol", "a protocol", repr(name), nearest(name, protocol_names())))
     return parse_settings(Protocol, read_yaml(text, f"protocol {name}"), f"protocol {name}")
+
+
+def read_text(path: Path, where: str) -> str:
+    """Return the text of a file that the user named.
+
+    Raises:
+        UserError: when it cannot be read or is not text.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        got = f"{path} ({getattr(error, 'strerror', None) or 'not UTF-8'})"
+        raise UserError(Problem(where, "a readable YAML file", got)) from None
 
 
 def read_yaml(text: str, where: str) -> dict[str, Any]:
@@ -181,6 +191,8 @@ class _StrictLoader(yaml.SafeLoader):
         seen = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str | int | float | bool | None):
+                raise yaml.constructor.ConstructorError(None, None, "a key must be a plain word", key_node.start_mark)
             if key in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
             seen.add(key)

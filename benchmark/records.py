@@ -160,16 +160,24 @@ class RunFolder:
         write_atomic(self.path / "history.jsonl", kept)
 
     def clear(self) -> None:
-        """Remove the results of earlier attempts, all but the lock."""
+        """Remove the results of earlier attempts, all but the lock and the log, which the process has open."""
         for path in sorted(self.path.rglob("*"), reverse=True):
-            if path.name != ".lock":
+            if path not in (self.path / ".lock", self.log):
                 path.rmdir() if path.is_dir() else path.unlink()
 
     # --- reading -----------------------------------------------------------------------------------------------
 
     def read_spec(self) -> dict[str, Any]:
-        """Return the spec as plain values."""
-        return _mapping(self.path / "spec.yaml", yaml.safe_load)
+        """Return the spec as plain values.
+
+        Raises:
+            RecordError: when it is missing or damaged; a YAML file that was cut may still parse.
+        """
+        spec = _mapping(self.path / "spec.yaml", yaml.safe_load)
+        missing = {"method", "dataset", "fingerprint", "protocol", "recipe", "seed", "core", "torch"} - set(spec)
+        if missing:
+            raise RecordError(f"spec.yaml: truncated or damaged (no {', '.join(sorted(missing))})")
+        return spec
 
     def read_status(self) -> Status:
         """Return the status; a run that never started is planned.
@@ -194,6 +202,8 @@ class RunFolder:
         record = _mapping(self.path / "record.json", json.loads)
         if record.get("schema") != SCHEMA:
             raise RecordError(f"record.json: expected schema {SCHEMA}, got {record.get('schema')}")
+        if not {"files", "rules"} <= set(record):
+            raise RecordError("record.json: truncated or damaged (no files or rules)")
         for name, size in record["files"].items():
             found = (self.path / name).stat().st_size if (self.path / name).exists() else 0
             if found != size:
@@ -217,7 +227,7 @@ class RunFolder:
     def is_done(self) -> bool:
         """Tell whether the run is finished and its record can be read."""
         try:
-            return self.read_status().state is State.DONE and bool(self.read_record())
+            return self.read_status().state is State.DONE and bool(self.read_spec() and self.read_record())
         except RecordError:
             return False
 

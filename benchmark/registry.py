@@ -52,7 +52,7 @@ class Plugin:
         where = f"{self.kind.singular} {self.name}"
         try:
             module = _import_file(Path(self.source)) if self.is_file else importlib.import_module(self.source)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise UserError(
                 Problem(where, "a module that imports", f"{type(error).__name__}: {error}", f"Fix {self.source}.")
             ) from error

@@ -45,9 +45,14 @@ def parse_settings(kind: type[SettingsT], values: Mapping[str, Any], where: str)
         UserError: with one problem for each bad key or value.
     """
     try:
-        return kind.model_validate_json(json.dumps(dict(values)), strict=True)
+        return kind.model_validate_json(json.dumps(dict(values), default=_no_json), strict=True)
     except ValidationError as error:
         raise UserError(*(_problem(kind, detail, where) for detail in error.errors())) from None
+
+
+def _no_json(value: object) -> list[str]:
+    """Stand in for a value that JSON lacks, such as a YAML date: something no setting takes, that shows it."""
+    return [str(value)]
 
 
 def _problem(kind: type[Settings], detail: Mapping[str, Any], where: str) -> Problem:
@@ -61,6 +66,17 @@ def _problem(kind: type[Settings], detail: Mapping[str, Any], where: str) -> Pro
     expected = message.removeprefix("Input should be ").removeprefix("Value error, ")
     got = json.dumps(detail["input"]) if len(json.dumps(detail["input"], default=str)) < 80 else "another structure"
     return Problem(f"{where}, {path}" if path else where, expected, got)
+
+
+def is_balanced(text: str) -> bool:
+    """Tell whether every bracket that opens is closed, and none closes that was not open."""
+    open_brackets: list[str] = []
+    for char in text:
+        if char in "[{":
+            open_brackets.append(char)
+        elif char in "]}" and (not open_brackets or open_brackets.pop() + char not in ("[]", "{}")):
+            return False
+    return not open_brackets
 
 
 def split_list(text: str) -> list[str]:

@@ -18,7 +18,7 @@ from benchmark.data import Dataset
 from benchmark.errors import Problem, Problems, UserError, nearest
 from benchmark.protocol import Protocol, Recipe, load_protocol
 from benchmark.registry import DATASETS, METHODS, Kind, Plugin, code_digest
-from benchmark.settings import Settings, parse_settings, parse_value, split_list
+from benchmark.settings import Settings, is_balanced, parse_settings, parse_value, split_list
 
 NUMERIC_MODULES = tuple(
     f"benchmark.{name}" for name in ("data", "evaluate", "method", "model", "protocol", "run", "seeds", "train")
@@ -131,9 +131,7 @@ def plan(sweep: Sweep) -> Plan:
         UserError: with every problem of the whole sweep.
     """
     problems = Problems()
-    assigned: dict[str, dict[str, Any]] = {}
-    with problems.collect():
-        assigned = parse_assignments(sweep.settings)
+    assigned = parse_assignments(sweep.settings, problems)
     methods = _choices(sweep.methods, METHODS.known() if "all" in sweep.methods else None, METHODS, assigned, problems)
     datasets = _choices(sweep.datasets, None, DATASETS, assigned, problems)
     protocol = None
@@ -153,7 +151,9 @@ def plan(sweep: Sweep) -> Plan:
         with problems.collect():
             config = choice.configured(choice.given)
             dataset = choice.kind(config, _root(sweep.data_root, choice.plugin.name))
-            recipe = protocol.resolve(choice.plugin.name, choice.kind.recipe, recipe_changes) if protocol else None
+            recipe = None
+            with problems.collect():
+                recipe = protocol.resolve(choice.plugin.name, choice.kind.recipe, recipe_changes) if protocol else None
             data = (choice.spec(config), dataset, dataset.fingerprint())
             runs += _runs_of(data, methods, seeds, protocol, recipe, unsupported, problems)
     if not datasets:  # still report what is wrong with the methods
@@ -161,7 +161,7 @@ def plan(sweep: Sweep) -> Plan:
             with problems.collect():
                 method.configured(method.given)
     problems.raise_any()
-    return Plan(list({run.id: run for run in runs}.values()), unsupported)
+    return Plan(list({run.id: run for run in runs}.values()), list(dict.fromkeys(unsupported)))
 
 
 def _runs_of(
@@ -227,7 +227,7 @@ def _load(kind: Kind, used: PluginSpec, spec: RunSpec) -> tuple[type[Any], Any]:
 def open_dataset(name: str, data_root: Path | None = None, settings: Sequence[str] = ()) -> Dataset:
     """Construct a data set from what a user typed, such as `avletters[split=speaker]`."""
     problems = Problems()
-    assigned = parse_assignments(settings)
+    assigned = parse_assignments(settings, problems)
     choices = _choices([name], None, DATASETS, assigned, problems)
     problems.raise_any()
     choice = choices[0]
@@ -285,7 +285,7 @@ def parse_bracketed(token: str) -> tuple[str, list[dict[str, Any]]]:
     if not bracket:
         return name, [{}]
     wrong = Problem(repr(token), "name[key=value,...]", "unbalanced brackets or an entry without a key")
-    if not rest.endswith("]"):
+    if not rest.endswith("]") or not is_balanced(token):
         raise UserError(wrong)
     options: dict[str, list[Any]] = {}
     for entry in split_list(rest[:-1]):
@@ -299,16 +299,20 @@ def parse_bracketed(token: str) -> tuple[str, list[dict[str, Any]]]:
     return name, [dict(zip(options, values, strict=True)) for values in itertools.product(*options.values())]
 
 
-def parse_assignments(settings: Sequence[str]) -> dict[str, dict[str, Any]]:
+def parse_assignments(settings: Sequence[str], problems: Problems | None = None) -> dict[str, dict[str, Any]]:
     """Read `target.key=value` assignments into {target: {key: value}}; dots in the key nest.
 
+    Args:
+        settings: the assignments as typed.
+        problems: takes what is wrong with malformed ones, so that the others are kept.
+
     Raises:
-        UserError: with every malformed assignment.
+        UserError: with every malformed assignment, where `problems` is not given.
     """
-    problems = Problems()
+    found = Problems() if problems is None else problems
     assigned: dict[str, dict[str, Any]] = {}
     for setting in settings:
-        with problems.collect():
+        with found.collect():
             path, equals, value = setting.partition("=")
             target, dot, key = path.strip().partition(".")
             if not (equals and dot and target and key):
@@ -317,8 +321,12 @@ def parse_assignments(settings: Sequence[str]) -> dict[str, dict[str, Any]]:
             inner = assigned.setdefault(target, {})
             for parent in parents:
                 inner = inner.setdefault(parent, {})
+                if not isinstance(inner, dict):
+                    got = f"{setting!r} below the value {inner!r}"
+                    raise UserError(Problem("--set", "a key that holds others", got))
             inner[leaf] = parse_value(value.strip())
-    problems.raise_any()
+    if problems is None:
+        found.raise_any()
     return assigned
 
 

@@ -105,7 +105,7 @@ class Table:
             cells = [self._latex_cell(cell, column) for cell, column in zip(row, self.columns, strict=True)]
             lines.append(" & ".join([escape_latex(name), *cells]) + " \\\\")
         lines += ["\\bottomrule", "\\end{tabular}"]
-        head = [f"% {line}" for line in (self.caption, *self.notes)]
+        head = [f"% {line}" for text in (self.caption, *self.notes) for line in text.splitlines()]
         return "\n".join([*head, *lines]) + "\n"
 
     def to_markdown(self) -> str:
@@ -137,8 +137,8 @@ class Table:
         """Return the table for a terminal."""
         table = RichTable(
             box=SIMPLE_HEAD,
-            title=self.caption,
-            caption="\n".join(self.notes),
+            title=Text(self.caption),
+            caption=Text("\n".join(self.notes)),
             title_justify="left",
             caption_justify="left",
         )

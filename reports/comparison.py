@@ -70,7 +70,8 @@ def unimodal(comparison: Comparison, rules: Sequence[str] = ("best_valid",)) -> 
             cells.append(cell(runs, "best_valid", modality, "probe"))
         rows.append((method, cells))
     caption = f"{comparison.title}: test accuracy of each modality (%), mean ± std over seeds"
-    return Table(caption, columns, rows, ["probe: linear classifier on the frozen encoder, best valid epoch."]).ranked()
+    lines = [*notes([comparison]), "probe: linear classifier on the frozen encoder, best valid epoch."]
+    return Table(caption, columns, rows, lines).ranked()
 
 
 def cell(runs: Sequence[RunView], rule: str, head: str, metric: str) -> Cell:

@@ -40,6 +40,3 @@ def main() -> None:
         for problem in error.problems:
             console.print(f"[red]error:[/] {escape(str(problem))}")
         sys.exit(BAD_INPUT)
-    except KeyboardInterrupt:
-        Console(stderr=True).print("Interrupted. Give the same command again to go on from the last checkpoints.")
-        sys.exit(130)

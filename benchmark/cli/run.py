@@ -146,8 +146,12 @@ def _launch(
     from benchmark.cli.progress import Progress
     from benchmark.launch import Launcher
 
-    with Progress(runs, out, shared.jobs, console) as progress:
-        Launcher(out, data_root, shared, force).launch(todo, progress.tick)
+    try:
+        with Progress(runs, out, shared.jobs, console) as progress:
+            Launcher(out, data_root, shared, force).launch(todo, progress.tick)
+    except KeyboardInterrupt:
+        open_console(stderr=True).print("Interrupted. Give the same command again to go on from the last checkpoints.")
+        raise typer.Exit(130) from None
 
 
 def _conclude(views: Sequence[RunView], out: Path, console: Any, as_json: bool) -> None:

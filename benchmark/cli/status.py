@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -19,13 +21,21 @@ if TYPE_CHECKING:
 
 def status(out: Out = RUNS, as_json: Json = False) -> None:
     """Show state, epoch, score so far and cause of failure of every run."""
-    from benchmark.cli.progress import COLOURS, seconds
-    from benchmark.records import State, scan
+    from benchmark.records import scan
 
     runs = list(scan(out))
     if as_json:
         sys.stdout.write(json.dumps([as_row(run) for run in runs], indent=1) + "\n")
-        return
+    else:
+        _show(runs, out)
+    if any(run.problem for run in runs):
+        raise typer.Exit(3)
+
+
+def _show(runs: Sequence[RunView], out: Path) -> None:
+    from benchmark.cli.progress import COLOURS, seconds
+    from benchmark.records import State
+
     table = Table(box=None, padding=(0, 2, 0, 0))
     for name in ("run", "state", "attempt", "epoch", "valid %", "left", "cause"):
         table.add_column(name)
@@ -45,7 +55,6 @@ def status(out: Out = RUNS, as_json: Json = False) -> None:
     console.print(table if runs else f"No runs in {out}.")
     if any(run.problem for run in runs):
         console.print("A damaged run is trained again by the command that made it.")
-        raise typer.Exit(3)
 
 
 def as_row(run: RunView) -> dict[str, Any]:
