@@ -64,6 +64,24 @@ class Comparison:
     def modalities(self) -> list[str]:
         return list(dict.fromkeys(m for run in self.runs if run.record for m in run.record["modalities"]))
 
+    @property
+    def num_seeds(self) -> str:
+        """Finished runs of a method, or the range over methods: `3`, `0 to 3`."""
+        counts = sorted({sum(run.record is not None for run in self.of(method)) for method in self.methods})
+        return str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+
+    def left_out(self) -> list[str]:
+        """Say in words which runs a table cannot count, and why."""
+        lines = []
+        for run in self.runs:
+            if run.status.state is State.FAILED:
+                lines.append(f"✗ {run.method}, seed {run.seed}: {run.status.cause.rstrip('.')}.")
+            elif not run.record:
+                lines.append(f"Not counted: {run.method}, seed {run.seed} ({run.problem or run.status.state}).")
+        if self.stale:
+            lines.append(f"{self.stale} older runs of the same settings are left out.")
+        return lines
+
     def of(self, method: str) -> list[RunView]:
         """Return a method's runs, by seed."""
         return sorted((run for run in self.runs if run.method == method), key=lambda run: run.seed)

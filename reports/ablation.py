@@ -73,21 +73,13 @@ def classifiers(run: RunView) -> dict[str, float]:
 
 def notes(comparison: Comparison, grows: bool) -> list[str]:
     """Return what a reader must know: rule, seeds, what the columns mean, missing and failed runs."""
-    seeds = [sum(run.record is not None for run in comparison.of(method)) for method in comparison.methods]
-    span = " to ".join(str(n) for n in sorted({min(seeds, default=0), max(seeds, default=0)}))
-    lines = [f"n = {span} seeds, selection {comparison.selection}; fused and own at its epoch."]
+    lines = [f"n = {comparison.num_seeds} seeds, selection {comparison.selection}; fused and own at its epoch."]
     lines.append(
         "own: the method's own logits of a modality; probe: linear classifier on the frozen encoder, best valid."
     )
     if grows:
         lines.append("classifiers: as trained in the last epoch. parameters: after it, with what was added at its end.")
-    for run in comparison.runs:
-        if run.status.state is State.FAILED:
-            lines.append(f"✗ {run.method}, seed {run.seed}: {run.status.cause}.")
-        elif not run.record:
-            lines.append(f"Not counted: {run.method}, seed {run.seed} ({run.problem or run.status.state}).")
-    if comparison.stale:
-        lines.append(f"{comparison.stale} older runs of the same settings are left out.")
+    lines += comparison.left_out()
     lines.append(
         "— not run or not defined, ✗ failed"
         + "; † epoch chosen on the test set." * (comparison.selection == "oracle_test")

@@ -89,16 +89,9 @@ def notes(comparisons: Sequence[Comparison]) -> list[str]:
     """Return what a reader must know: how it was measured, and what is missing or failed."""
     lines = []
     for comparison in comparisons:
-        done = [run for run in comparison.runs if run.record]
-        counts = sorted({sum(run.method == method for run in done) for method in comparison.methods})
-        seeds = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
         dagger = "†" if comparison.selection == "oracle_test" else ""
-        lines.append(f"{comparison.title}: n = {seeds} seeds, selection {comparison.selection}{dagger}.")
-        for run in comparison.runs:
-            if run.status.state is State.FAILED:
-                lines.append(f"✗ {run.method}, seed {run.seed}: {run.status.cause.rstrip('.')}.")
-            elif not run.record:
-                lines.append(f"Not finished: {run.method}, seed {run.seed} ({run.status.state}).")
+        lines.append(f"{comparison.title}: n = {comparison.num_seeds} seeds, selection {comparison.selection}{dagger}.")
+        lines += comparison.left_out()
     return [
         *lines,
         "FLOPs of one prediction: convolutions and matrix products, a multiplication and an addition being two.",

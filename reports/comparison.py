@@ -104,16 +104,6 @@ def notes(comparisons: Sequence[Comparison]) -> list[str]:
     """Return what a reader must know: seeds, missing and failed runs, stale ones."""
     lines = []
     for comparison in comparisons:
-        done = [run for run in comparison.runs if run.record]
-        counts = sorted({sum(run.method == method for run in done) for method in comparison.methods})
-        seeds = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-        lines.append(f"{comparison.title}: n = {seeds} seeds, selection {comparison.selection}.")
-        for run in comparison.runs:
-            if run.status.state is State.FAILED:
-                lines.append(f"✗ {run.method}, seed {run.seed}: {run.status.cause.rstrip('.')}.")
-            elif not run.record:
-                lines.append(f"Not finished: {run.method}, seed {run.seed} ({run.status.state}).")
-        if comparison.stale:
-            lines.append(f"{comparison.stale} older runs of the same settings are left out.")
-    lines.append("— not run, ✗ failed; † epoch chosen on the test set.")
-    return lines
+        lines.append(f"{comparison.title}: n = {comparison.num_seeds} seeds, selection {comparison.selection}.")
+        lines += comparison.left_out()
+    return [*lines, "— not run, ✗ failed; † epoch chosen on the test set."]

@@ -153,11 +153,7 @@ def about(comparison: Comparison, shown: Mapping[str, object]) -> list[str]:
     lines.append("R² is low too where G rises before it falls, as the curve only falls: compare G first and largest.")
     if left := [method for method in comparison.methods if method not in shown]:
         lines.append(f"Left out, as fewer than two modalities log a loss: {', '.join(left)}.")
-    for run in comparison.runs:
-        if run.status.state is State.FAILED:
-            lines.append(f"✗ {run.method}, seed {run.seed}: {run.status.cause}.")
-        elif not run.record:
-            lines.append(f"Not counted: {run.method}, seed {run.seed} ({run.problem or run.status.state}).")
+    lines += comparison.left_out()
     lines.append(f"— not run or not defined, ✗ failed, {FEW}: under {MIN_EPOCHS} epochs, {NO_FIT}: no convergence.")
     return lines
 

@@ -95,11 +95,7 @@ def notes(comparison: Comparison, fill: str) -> list[str]:
     if left:
         names = ", ".join(dict.fromkeys(run.method for run in left))
         lines.append(f"Finished but not evaluated: {len(left)} runs ({names}). To do so: bench evaluate")
-    for run in comparison.runs:
-        if run.status.state is State.FAILED:
-            lines.append(f"✗ {run.method}, seed {run.seed}: {run.status.cause.rstrip('.')}.")
-        elif not run.record:
-            lines.append(f"Not finished: {run.method}, seed {run.seed} ({run.status.state}).")
+    lines += comparison.left_out()
     return [*lines, "— not evaluated, ✗ failed."]
 
 

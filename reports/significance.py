@@ -84,13 +84,9 @@ def significance(comparison: Comparison) -> Table:
 def read(comparison: Comparison) -> tuple[Correct, list[str]]:
     """Return what each finished run gets right by the comparison's rule, and in words what could not be used."""
     answers: dict[tuple[str, int], dict[str, bool]] = {}
-    notes = []
+    notes = comparison.left_out()
     for run in comparison.runs:
-        if run.status.state is State.FAILED:
-            notes.append(f"✗ {run.method}, seed {run.seed}: {run.status.cause}.")
-        elif not run.record:
-            notes.append(f"Not counted: {run.method}, seed {run.seed} ({run.problem or run.status.state}).")
-        else:
+        if run.record:
             try:
                 answers[run.method, run.seed] = read_answers(run, comparison.selection)
             except (OSError, ValueError, KeyError, pa.ArrowException) as error:

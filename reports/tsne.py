@@ -80,13 +80,9 @@ Runs = Mapping[tuple[str, int], Features]
 def read(comparison: Comparison) -> tuple[Runs, list[str]]:
     """Return the features of every finished run on their common samples, and in words what could not be used."""
     arrays: dict[tuple[str, int], dict[str, NDArray[np.generic]]] = {}
-    notes = []
+    notes = comparison.left_out()
     for run in comparison.runs:
-        if run.status.state is State.FAILED:
-            notes.append(f"✗ {run.method}, seed {run.seed}: {run.status.cause}.")
-        elif not run.record:
-            notes.append(f"Not counted: {run.method}, seed {run.seed} ({run.problem or run.status.state}).")
-        else:
+        if run.record:
             try:
                 arrays[run.method, run.seed] = read_arrays(run)
             except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:

@@ -92,7 +92,7 @@ def test_not_evaluated_failed_and_unfinished_runs_are_told_apart(evaluated, made
     text = " ".join(table.notes)
     assert "not evaluated: 1 runs (ogm). To do so: bench evaluate" in text
     assert "✗ aug, seed 0: diverged." in text
-    assert "Not finished: late_sum, seed 0 (interrupted)." in text
+    assert "Not counted: late_sum, seed 0 (interrupted)." in text
 
 
 @pytest.mark.parametrize("content", ["", "[1]", '{"schema": 1}', '{"schema": 9, "id": "0000000000", "rows": []}'])
