@@ -8,7 +8,7 @@ import json
 import pytest
 import torch
 
-from benchmark.check import same_state
+from benchmark.check.methods import same_state
 from benchmark.evaluate import BEST_VALID, LAST, ORACLE_TEST, RULES
 from benchmark.method import Method, Reference
 from benchmark.model import concat_net

@@ -16,7 +16,7 @@ from benchmark.methods.aug import (
 )
 from torch.nn import functional as F
 
-from benchmark.check import same_state, train
+from benchmark.check.methods import same_state, train
 from benchmark.errors import UserError
 from benchmark.method import Method
 from benchmark.model import SharedOutputHead

@@ -8,7 +8,7 @@ from benchmark.methods.concat import Concat
 from benchmark.methods.late_sum import LateSum
 from benchmark.methods.unimodal import Unimodal
 
-from benchmark.check import train
+from benchmark.check.methods import train
 from benchmark.synthetic import Blobs
 
 

@@ -1,4 +1,4 @@
-"""Contract tests that the core runs on every plugin, ours or a user's: `bench check NAME|PATH`."""
+"""Contract tests of a method, on synthetic tasks of two and three modalities."""
 
 from __future__ import annotations
 
@@ -12,22 +12,19 @@ import types
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from benchmark.check.verdict import Result, judge, require
 from benchmark.data import Batch, Dataset
-from benchmark.errors import UserError
 from benchmark.evaluate import predict, score
 from benchmark.method import Method, OffSwitch
 from benchmark.protocol import Recipe, Sgd, Steps
-from benchmark.registry import DATASETS, METHODS, Plugin
+from benchmark.registry import METHODS, Plugin
 from benchmark.run import Run
 from benchmark.settings import Settings, parse_settings
-from benchmark.spec import open_dataset
 from benchmark.synthetic import Blobs
 from benchmark.train import Trainer, build_method, load_feeds
 
@@ -35,79 +32,12 @@ CPU = torch.device("cpu")
 RECIPE = Recipe(epochs=4, batch_size=16, optimizer=Sgd(lr=0.05), schedule=Steps(every=2))
 
 
-@dataclass(frozen=True)
-class Result:
-    """The verdict of one contract test."""
-
-    name: str
-    verdict: str
-    """ok, fail or n/a"""
-    detail: str = ""
-
-    @property
-    def failed(self) -> bool:
-        return self.verdict == "fail"
-
-    @property
-    def colour(self) -> str:
-        return {"ok": "green", "fail": "red", "n/a": "yellow"}[self.verdict]
-
-
-class Broken(AssertionError):
-    """A plugin does not keep the contract; the message says how."""
-
-
-def check_plugin(name: str, data_root: Path | None = None) -> Iterator[Result]:
-    """Check a method or data set, by name or path, and yield a result for each test.
-
-    Raises:
-        UserError: when there is no such plugin.
-    """
-    bare = name.partition("[")[0]
-    if bare in DATASETS.known():
-        yield from check_dataset(name, data_root)
-    elif bare in METHODS.known():
-        yield from check_method(METHODS.find(bare))
-    else:
-        plugin = METHODS.find(name)
-        try:
-            plugin.load()
-        except UserError as not_a_method:
-            try:
-                DATASETS.find(name).load()
-            except UserError:
-                raise not_a_method from None
-            yield from check_dataset(name, data_root)
-        else:
-            yield from check_method(plugin)
-
-
-def _run(name: str, test: Callable[[], str | None]) -> Result:
-    try:
-        return Result(name, "ok", test() or "")
-    except Broken as broken:
-        return Result(name, "fail", str(broken))
-    except UserError as error:
-        return Result(name, "fail", str(error))
-    except Exception as error:  # whatever a plugin raises is its verdict
-        return Result(name, "fail", f"{type(error).__name__}: {error}")
-
-
-def require(condition: bool, message: str) -> None:
-    """Raise `Broken` unless the condition holds."""
-    if not condition:
-        raise Broken(message)
-
-
-# --- methods -------------------------------------------------------------------------------------------------------
-
-
 def check_method(plugin: Plugin) -> Iterator[Result]:
     """Run the contract tests of a method on synthetic tasks of two and three modalities."""
-    yield _run("imports alone", partial(_imports_alone, plugin))
+    yield judge("imports alone", partial(_imports_alone, plugin))
     kind = plugin.load()
-    yield _run("has a reference", lambda: require(bool(kind.reference.title), "expected reference.title"))
-    yield _run("settings are documented", partial(_documented, kind))
+    yield judge("has a reference", lambda: require(bool(kind.reference.title), "expected reference.title"))
+    yield judge("settings are documented", partial(_documented, kind))
     total = 0
     for count in (2, 3):
         supported = 0
@@ -122,10 +52,10 @@ def check_method(plugin: Plugin) -> Iterator[Result]:
             supported += 1
             subject = Subject(kind, config, dataset)
             for name, test in METHOD_TESTS.items():
-                yield _run(f"{title}: {name}", partial(test, subject))
+                yield judge(f"{title}: {name}", partial(test, subject))
         total += supported
         for switch in kind.off_switches if supported else ():
-            yield _run(
+            yield judge(
                 f"{count} modalities: off-switch {dict(switch.config)} equals {switch.equals}",
                 partial(_off, kind, dataset, switch),
             )
@@ -345,102 +275,3 @@ def _off(kind: type[Method], dataset: Dataset, switch: OffSwitch) -> None:
 
 def _scores(line: str) -> dict[str, Any]:
     return {key: value for key, value in json.loads(line).items() if key in ("valid", "test")}
-
-
-# --- data sets -----------------------------------------------------------------------------------------------------
-
-
-def check_dataset(name: str, data_root: Path | None) -> Iterator[Result]:
-    """Run the contract tests of a data set; its files must be there."""
-    dataset = open_dataset(name, data_root)
-    kind, config = type(dataset), dataset.config
-    yield _run(
-        "says what it is", lambda: require(bool(getattr(kind, "about", "")), "expected `about` with source and licence")
-    )
-    yield _run("knows its task without files", partial(_task_alone, kind, config))
-    try:
-        samples = dataset.load()
-    except UserError as error:
-        yield Result("loads", "fail", str(error))
-        return
-    for title, test in DATASET_TESTS.items():
-        yield _run(title, partial(test, dataset, samples))
-
-
-def _task_alone(kind: type[Dataset], config: Any) -> None:
-    task = kind(config, None).task
-    require(task.num_classes > 1 and bool(task.modalities), "expected two classes or more and a modality")
-
-
-def _samples_sound(dataset: Dataset, samples: Any) -> str:
-    count, task = len(samples), dataset.task
-    require(
-        set(samples.inputs) == set(task.modalities), f"expected {list(task.modalities)}, got {list(samples.inputs)}"
-    )
-    for modality, x in samples.inputs.items():
-        require(len(x) == count, f"{modality}: expected {count} samples, got {len(x)}")
-    require(len(set(samples.ids)) == count, "expected unique ids")
-    low, high = int(samples.labels.min()), int(samples.labels.max())
-    require(low >= 0 and high < task.num_classes, f"expected labels below {task.num_classes}, got {low} to {high}")
-    return f"{count} samples"
-
-
-def _loads_alike(dataset: Dataset, samples: Any) -> None:
-    other = type(dataset)(dataset.config, dataset.root)
-    again = other.load()
-    same = all(torch.equal(x, again.inputs[m]) for m, x in samples.inputs.items()) and list(samples.ids) == list(
-        again.ids
-    )
-    require(same, "loading twice gives other samples")
-    require(dataset.fingerprint() == other.fingerprint(), "the fingerprint changes")
-
-
-def _splits_disjoint(dataset: Dataset, samples: Any) -> str:
-    split = dataset.split(samples, 0.15)
-    parts = {name: getattr(split, name) for name in ("train", "valid", "test")}
-    together = np.concatenate(list(parts.values()))
-    require(len(set(together.tolist())) == len(together), "a sample stands in two splits")
-    require(all(len(part) for part in parts.values()), "a split is empty")
-    missing = set(samples.labels.tolist()) - set(samples.labels[torch.from_numpy(parts["train"])].tolist())
-    require(not missing, f"classes {sorted(missing)} are not in train")
-    return ", ".join(f"{name} {len(part)}" for name, part in parts.items())
-
-
-def _transforms(dataset: Dataset, samples: Any) -> None:
-    rows = {m: x[:6] for m, x in samples.inputs.items()}
-    draws = torch.rand(6, dataset.num_draws, generator=torch.Generator().manual_seed(0))
-    for given in (None, draws if dataset.num_draws else None):
-        whole = dataset.transform(rows, given)
-        for modality, x in whole.items():
-            expected = (6, *dataset.task.modalities[modality].shape)
-            require(tuple(x.shape) == expected, f"{modality}: expected {expected}, got {tuple(x.shape)}")
-            require(bool(torch.isfinite(x).all()), f"{modality}: NaN or infinity")
-        for i in range(6):
-            single = dataset.transform(
-                {m: x[i : i + 1] for m, x in rows.items()}, None if given is None else given[i : i + 1]
-            )
-            for modality, x in single.items():
-                close = torch.allclose(x[0], whole[modality][i], atol=1e-5)
-                require(close, f"{modality}: a sample alone is transformed otherwise than in a batch")
-
-
-def _encodes(dataset: Dataset, samples: Any) -> None:
-    inputs = dataset.transform({m: x[:4] for m, x in samples.inputs.items()}, None)
-    torch.manual_seed(0)
-    for modality, encoder in dataset.task.build_encoders().items():
-        features = encoder(inputs[modality])
-        require(
-            tuple(features.shape) == (4, encoder.dim),
-            f"{modality}: expected (4, {encoder.dim}), got {tuple(features.shape)}",
-        )
-        features.sum().backward()
-        require(all(p.grad is not None for p in encoder.parameters()), f"{modality}: a parameter gets no gradient")
-
-
-DATASET_TESTS: dict[str, Callable[[Dataset, Any], str | None]] = {
-    "samples are sound": _samples_sound,
-    "loads the same twice": _loads_alike,
-    "splits are disjoint": _splits_disjoint,
-    "transforms each sample by itself": _transforms,
-    "encoders read it": _encodes,
-}
