@@ -12,7 +12,7 @@ from benchmark.cli import catalog, check, data, evaluate, report, run, status
 from benchmark.errors import UserError
 
 BAD_INPUT = 2
-"""Exit code for input that cannot be used; 3 is for sweeps in which runs failed."""
+"""Exit code for input that cannot be used."""
 
 app = typer.Typer(
     name="bench",

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from benchmark.cli.options import DataRoot, Json
+from benchmark.cli.options import SOME_FAILED, DataRoot, Json
 from benchmark.cli.terminal import console as open_console
 
 
@@ -34,4 +34,4 @@ def check(
     if as_json:
         sys.stdout.write(json.dumps([result.__dict__ for result in results], indent=1) + "\n")
     if any(result.failed for result in results):
-        raise typer.Exit(3)
+        raise typer.Exit(SOME_FAILED)

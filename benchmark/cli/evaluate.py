@@ -8,16 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from benchmark.cli.options import RUNS, DataRoot, Json, Out
+from benchmark.cli.options import RUNS, SOME_FAILED, DataRoot, Json, Out
 from benchmark.cli.terminal import console as open_console
 from benchmark.errors import Problem, UserError
 
 if TYPE_CHECKING:
     from benchmark.missing import Evaluator
     from benchmark.records import RunView
-
-SOME_FAILED = 3
-"""Exit code when some finished runs could not be evaluated."""
 
 
 def evaluate(

@@ -13,5 +13,7 @@ DataRoot = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
+SOME_FAILED = 3
+"""Exit code when some runs failed or cannot be read; 2 is for bad input."""
 RUNS = Path("runs")
 """Where runs go unless told otherwise."""

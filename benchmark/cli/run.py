@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from benchmark.cli.options import RUNS, DataRoot, Json, Out
+from benchmark.cli.options import RUNS, SOME_FAILED, DataRoot, Json, Out
 from benchmark.cli.terminal import console as open_console
 from benchmark.errors import Problem, UserError
 
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from benchmark.launch import Resources
     from benchmark.records import RunView
     from benchmark.spec import Plan, RunSpec
-
-SOME_FAILED = 3
-"""Exit code when some runs of the sweep failed."""
 
 
 def run(

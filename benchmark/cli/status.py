@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from benchmark.cli.options import RUNS, Json, Out
+from benchmark.cli.options import RUNS, SOME_FAILED, Json, Out
 from benchmark.cli.terminal import console as open_console
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def status(out: Out = RUNS, as_json: Json = False) -> None:
     else:
         _show(runs, out)
     if any(run.problem for run in runs):
-        raise typer.Exit(3)
+        raise typer.Exit(SOME_FAILED)
 
 
 def _show(runs: Sequence[RunView], out: Path) -> None:
