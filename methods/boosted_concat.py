@@ -5,8 +5,9 @@ and gradient boosting goes on for one modality alone, a round an epoch:
 
     F_0 = z_m,    h_t fits the residual Y - softmax(F_{t-1}),    F_t = F_{t-1} + shrinkage * h_t
 
-with h_t = Linear(ReLU(Linear(u_m))). The fused logits are z with the weak modality's z_m replaced by F_T. The paper
-states neither rounds, learner nor shrinkage and no code was released: reconstructed.
+with h_t = Linear(ReLU(Linear(u_m))) fitted by least squares for an epoch. The fused logits are z with the weak
+modality's z_m replaced by F_T. The paper states neither rounds, learner nor shrinkage and no code was released:
+reconstructed.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ class BoostedConcat(Method):
             u = out.features[self.weak]
             before = self.boosted(out.unimodal[self.weak], u, len(self.learners) - 1)
         learner = self.learners[-1]
-        loss = F.mse_loss(learner(u), residual_target(before, batch.labels))
+        loss = (learner(u) - residual_target(before, batch.labels)).square().sum(1).mean()
         self.optimizer.zero_grad()
         self.run.backward(loss)
         self.optimizer.step()
