@@ -48,7 +48,7 @@ class OffSwitch:
 class Method(nn.Module, ABC):
     """One way to train a multimodal network.
 
-    Must set: `reference`. Must implement: `build_net`. May override: `unsupported`, `expand`, `attach`,
+    Must set: `reference`. Must implement: `build_net`. May override: `unsupported`, `refuse`, `expand`, `attach`,
     `start_epoch`, `end_epoch`, `step`, `loss`, `edit_gradients`, `predict`, `get_extra_state` and
     `set_extra_state`. Must not know: the test split, other methods, files, devices, the schedule.
 
@@ -79,6 +79,11 @@ class Method(nn.Module, ABC):
     @classmethod
     def unsupported(cls, config: Config, task: TaskSpec) -> str | None:
         """Return why the method is not defined for this task and config, or None if it is."""
+        return None
+
+    @classmethod
+    def refuse(cls, config: Config, epochs: int) -> str | None:
+        """Return what is wrong with the settings for a run of so many epochs, or None: it is told before any starts."""
         return None
 
     @classmethod

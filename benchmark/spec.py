@@ -183,18 +183,25 @@ def _runs_of(
                 reason = method.kind.unsupported(config, dataset.task)
                 if reason is not None:
                     unsupported.append((chosen.label, spec.label, reason))
-                elif protocol is not None and recipe is not None:
-                    for seed in seeds:
-                        yield RunSpec(
-                            method=chosen,
-                            dataset=spec,
-                            fingerprint=fingerprint,
-                            protocol=protocol.name,
-                            recipe=recipe,
-                            seed=seed,
-                            core=core,
-                            torch=torch_version,
-                        )
+                    continue
+                if protocol is None or recipe is None:
+                    continue
+                wrong = method.kind.refuse(config, recipe.epochs)
+                if wrong is not None:
+                    raise UserError(
+                        Problem(f"method {chosen.label} on {spec.label}", "settings that fit the run", wrong)
+                    )
+                for seed in seeds:
+                    yield RunSpec(
+                        method=chosen,
+                        dataset=spec,
+                        fingerprint=fingerprint,
+                        protocol=protocol.name,
+                        recipe=recipe,
+                        seed=seed,
+                        core=core,
+                        torch=torch_version,
+                    )
 
 
 def build_dataset(spec: RunSpec, data_root: Path | None) -> Dataset:

@@ -167,6 +167,13 @@ class AUG(Method):
         unknown = sorted(set(config.classifiers) - set(task.modalities))
         return f"classifiers for unknown modalities {unknown}" if unknown else None
 
+    @classmethod
+    def refuse(cls, config: Method.Config, epochs: int) -> str | None:
+        assert isinstance(config, cls.Config)
+        if config.assign and (config.check_every or 0) > epochs:
+            return f"check_every={config.check_every} in {epochs} epochs, so scores would never be compared"
+        return None
+
     def build_net(self, task: TaskSpec) -> MultimodalNet:
         config = self.config
         net = MultimodalNet(task.build_encoders(), lambda dims: AUGHead(dims, config.hidden, task.num_classes))
@@ -182,10 +189,6 @@ class AUG(Method):
     def attach(self, run: Run) -> None:
         super().attach(run)
         self.check_every = self.config.check_every or max(run.epochs // 10, 1)
-        if self.config.check_every and self.config.assign and self.config.check_every > run.epochs:
-            raise ValueError(
-                f"check_every: expected at most the {run.epochs} epochs of the run, got {self.check_every}"
-            )
 
     def start_epoch(self, epoch: int) -> None:
         self.scores = dict.fromkeys(self.task.modalities, torch.zeros((), device=self.run.device))

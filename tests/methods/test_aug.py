@@ -17,10 +17,13 @@ from benchmark.methods.aug import (
 from torch.nn import functional as F
 
 from benchmark.check.methods import same_state, train
+from benchmark.data import TaskSpec
 from benchmark.errors import UserError
 from benchmark.method import Method
 from benchmark.model import SharedOutputHead
 from benchmark.settings import parse_settings
+from benchmark.spec import Sweep, plan
+from benchmark.synthetic import Blobs
 
 GROWING = {"check_every": 1, "tau": 0.0, "sigma": 0.5}
 """Settings under which classifiers are added often."""
@@ -270,9 +273,18 @@ def test_variant_sets_the_switches_and_each_can_be_turned_back():
     assert mixed.changed() == {"variant": "released", "register_new": True}
 
 
-def test_a_check_interval_longer_than_the_run_is_refused(make_trainer):
-    with pytest.raises(ValueError, match="check_every: expected at most the 4 epochs"):
-        make_trainer(AUG, {"check_every": 5})
+def test_a_check_interval_longer_than_the_run_is_refused_before_anything_starts():
+    sweep = Sweep(["aug[check_every=5]"], ["dialpad"], [0], recipe={"epochs": 4})
+    with pytest.raises(UserError, match=r"check_every=5 in 4 epochs"):
+        plan(sweep)
+    assert plan(Sweep(["aug[check_every=5,assign=false]"], ["dialpad"], [0], recipe={"epochs": 4})).runs
+
+
+def test_more_modalities_than_the_rule_covers_are_refused_with_a_reason():
+    task = Blobs(Blobs.Config()).task
+    four = TaskSpec({f"sensor{i}": task.modalities["audio"] for i in range(4)}, task.class_names)
+    assert "two or three" in AUG.unsupported(AUG.Config(), four)
+    assert "smell" in AUG.unsupported(AUG.Config(classifiers={"smell": 2}), task)
 
 
 def test_output_layer_is_one_for_all(make_trainer):
