@@ -273,6 +273,7 @@ def work(spec: RunSpec, out: Path, data_root: Path | None, device: str, threads:
     os.dup2(descriptor, 2)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", force=True)
     torch.set_num_threads(threads)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what deterministic matrix products on a GPU ask for
     try:
         with threadpool_limits(threads):
             execute(spec, out, data_root, device, force)

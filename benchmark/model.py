@@ -194,7 +194,8 @@ class MultimodalNet(nn.Module):
         """Return the features {modality: (B, D)} of the modalities this net has encoders for."""
         device = next(iter(inputs.values())).device.type
         with torch.autocast(device, dtype=torch.bfloat16, enabled=self.low_precision):
-            return {m: encoder(inputs[m]).float() for m, encoder in self.encoders.items()}
+            features = {m: encoder(inputs[m]) for m, encoder in self.encoders.items()}
+        return {m: u.float() if self.low_precision else u for m, u in features.items()}
 
     def forward(self, inputs: Mapping[str, Tensor]) -> Outputs:
         outputs: Outputs = self.head(self.encode(inputs))
