@@ -4,7 +4,7 @@ BIN := .venv/bin
 # A worker must not find our `datasets` folder before Hugging Face's package of that name.
 export PYTHONSAFEPATH := 1
 
-.PHONY: demo test lint types tests slow clean
+.PHONY: demo test lint types tests clean
 
 .venv/installed: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -13,7 +13,7 @@ export PYTHONSAFEPATH := 1
 
 demo: .venv/installed
 	$(BIN)/bench run experiments/demo.yaml --out demo/runs
-	$(BIN)/bench report --out demo/runs --to demo/report --quiet
+	$(BIN)/bench report experiments/demo.yaml --out demo/runs --to demo/report --quiet
 
 test: lint types tests
 
