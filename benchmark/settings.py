@@ -50,6 +50,17 @@ def parse_settings(kind: type[SettingsT], values: Mapping[str, Any], where: str)
         raise UserError(*(_problem(kind, detail, where) for detail in error.errors())) from None
 
 
+def check_settings(kind: type[Settings], values: Mapping[str, Any], where: str) -> None:
+    """Raise `UserError` for the bad keys and values among those given, whether or not others are still missing."""
+    try:
+        parse_settings(kind, values, where)
+    except UserError as error:
+        missing = {f"a value for {name!r}" for name in kind.model_fields}
+        wrong = [problem for problem in error.problems if problem.expected not in missing]
+        if wrong:
+            raise UserError(*wrong) from None
+
+
 def _no_json(value: object) -> list[str]:
     """Stand in for a value that JSON lacks, such as a YAML date: something no setting takes, that shows it."""
     return [str(value)]

@@ -18,7 +18,7 @@ from benchmark.data import Dataset
 from benchmark.errors import Problem, Problems, UserError, nearest
 from benchmark.protocol import Protocol, Recipe, load_protocol
 from benchmark.registry import DATASETS, METHODS, Kind, Plugin, code_digest
-from benchmark.settings import Settings, is_balanced, parse_settings, parse_value, split_list
+from benchmark.settings import Settings, check_settings, is_balanced, parse_settings, parse_value, split_list
 
 NUMERIC_MODULES = tuple(
     f"benchmark.{name}" for name in ("data", "evaluate", "method", "model", "protocol", "run", "seeds", "train")
@@ -145,6 +145,9 @@ def plan(sweep: Sweep) -> Plan:
         if not seeds:
             raise UserError(Problem("--seeds", "at least one seed", "none", "Write 0-4, 0,1,2 or 0."))
     recipe_changes = {**sweep.recipe, **assigned.get("protocol", {})}
+    for method in methods:  # here too, since a bad data set keeps runs from being planned
+        with problems.collect():
+            check_settings(method.kind.Config, method.given, f"method {method.plugin.name}")
     runs: list[RunSpec] = []
     unsupported: list[tuple[str, str, str]] = []
     for choice in datasets:
@@ -156,10 +159,6 @@ def plan(sweep: Sweep) -> Plan:
                 recipe = protocol.resolve(choice.plugin.name, choice.kind.recipe, recipe_changes) if protocol else None
             data = (choice.spec(config), dataset, dataset.fingerprint())
             runs += _runs_of(data, methods, seeds, protocol, recipe, unsupported, problems)
-    if not datasets:  # still report what is wrong with the methods
-        for method in methods:
-            with problems.collect():
-                method.configured(method.given)
     problems.raise_any()
     return Plan(list({run.id: run for run in runs}.values()), list(dict.fromkeys(unsupported)))
 

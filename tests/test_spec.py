@@ -245,3 +245,12 @@ def test_a_spec_survives_being_written_to_its_file(plan_of):
 def test_the_folder_holds_data_set_method_and_seed_and_ends_in_the_id(plan_of):
     (run,) = plan_of("ogm[alpha=0.1]", seeds=(3,)).runs
     assert run.folder(Path("out")) == Path("out/synthetic/ogm") / f"s3-{run.id}"
+
+
+def test_bad_settings_of_methods_are_told_though_no_data_set_can_be_used():
+    sweep = Sweep(["ogm[alpah=0.1]", "aug[lambda_=1.5]", "unimodal"], ["dialpd"], [0])
+    with pytest.raises(UserError) as caught:
+        plan(sweep)
+    told = [str(problem) for problem in caught.value.problems]
+    assert len(told) == 3, told
+    assert all(any(word in text for text in told) for word in ("'alpah'", "lambda_", "'dialpd'"))
