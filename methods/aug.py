@@ -177,14 +177,19 @@ class AUG(Method):
     def build_net(self, task: TaskSpec) -> MultimodalNet:
         config = self.config
         net = MultimodalNet(task.build_encoders(), lambda dims: AUGHead(dims, config.hidden, task.num_classes))
-        self.head: AUGHead = net.head  # type: ignore[assignment]
-        self.head.merge_alpha = config.merge_alpha
+        assert isinstance(net.head, AUGHead)
+        net.head.merge_alpha = config.merge_alpha
         for modality, count in config.classifiers.items():
             for _ in range(count - 1):
-                self.head.bank(modality).grow()
+                net.head.bank(modality).grow()
         self.added: list[str] = []
         self.gap, self.waited = float("inf"), 0
         return net
+
+    @property
+    def head(self) -> AUGHead:
+        assert isinstance(self.net.head, AUGHead)
+        return self.net.head
 
     def attach(self, run: Run) -> None:
         super().attach(run)
