@@ -43,6 +43,11 @@ def conv_block(
     return nn.Sequential(kind(before, after, kernel, stride, kernel // 2, bias=False), norm(after), nn.ReLU())
 
 
+def scaled(width: int, factor: float) -> int:
+    """Return a number of channels times `factor`, rounded, at least 1."""
+    return max(round(factor * width), 1)
+
+
 class Head(nn.Module):
     """Maps features {modality: (B, D)} to `Outputs`."""
 

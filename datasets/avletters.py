@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from benchmark.cache import cached_arrays, digest_files
 from benchmark.data import Dataset, Modality, Samples, Split, TaskSpec, carve
 from benchmark.errors import Problem, UserError, nearest
-from benchmark.model import Encoder, conv_block
+from benchmark.model import Encoder, conv_block, scaled
 
 SPEAKERS = ("Anya", "Bill", "Faye", "John", "Kate", "Nicola", "Stephen", "Steve", "Verity", "Yi")
 REPETITIONS = (1, 2, 3)
@@ -214,11 +214,6 @@ def warp_space(frames: Tensor, right: Tensor, down: Tensor, zoom: Tensor) -> Ten
     rows = (torch.stack((scale, zero, 2 * right), 1), torch.stack((zero, scale, 2 * down), 1))
     grid = F.affine_grid(torch.stack(rows, 1), list(frames.shape), align_corners=False)
     return F.grid_sample(frames, grid, padding_mode="border", align_corners=False)
-
-
-def scaled(width: int, factor: float) -> int:
-    """Return a number of channels times `factor`, rounded, at least 1."""
-    return max(round(factor * width), 1)
 
 
 class AudioEncoder(Encoder):

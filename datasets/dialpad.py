@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from benchmark.data import Dataset, Modality, Samples, Split, TaskSpec, carve
 from benchmark.errors import Problem, UserError, nearest
-from benchmark.model import Encoder, conv_block
+from benchmark.model import Encoder, conv_block, scaled
 from benchmark.seeds import generator, seed_of
 
 SAMPLE_RATE = 8000
@@ -99,17 +99,12 @@ class ConvEncoder(Encoder):
         return features
 
 
-def scaled(widths: tuple[int, ...], factor: float) -> tuple[int, ...]:
-    """Return channel counts times `factor`, rounded, at least 1."""
-    return tuple(max(round(factor * width), 1) for width in widths)
-
-
 def image_encoder(factor: float = 1.0) -> Encoder:
-    return ConvEncoder(scaled((16, 32, 64), factor), (1, 2, 2))
+    return ConvEncoder(tuple(scaled(width, factor) for width in (16, 32, 64)), (1, 2, 2))
 
 
 def audio_encoder(factor: float = 1.0) -> Encoder:
-    return ConvEncoder(scaled((16, 32, 64, 64), factor), (2, 2, 2, 2))
+    return ConvEncoder(tuple(scaled(width, factor) for width in (16, 32, 64, 64)), (2, 2, 2, 2))
 
 
 class Dialpad(Dataset):

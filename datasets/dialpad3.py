@@ -9,10 +9,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from benchmark.data import Modality, Samples, TaskSpec
-from benchmark.model import Encoder
+from benchmark.model import Encoder, scaled
 from benchmark.seeds import generator
 
-from .dialpad import Dialpad, scaled
+from .dialpad import Dialpad
 
 SEGMENTS = (
     "1111110", "0110000", "1101101", "1111001", "0110011", "1011011", "1011111", "1110000", "1111111", "1111011",
@@ -25,7 +25,7 @@ class SegmentsEncoder(Encoder):
 
     def __init__(self, factor: float = 1.0) -> None:
         super().__init__()
-        (self.dim,) = scaled((64,), factor)
+        self.dim = scaled(64, factor)
         self.layers = nn.Sequential(
             nn.Linear(7, self.dim, bias=False), nn.BatchNorm1d(self.dim), nn.ReLU(),
             nn.Linear(self.dim, self.dim, bias=False), nn.BatchNorm1d(self.dim), nn.ReLU(),
