@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import random
 
 import pytest
 from benchmark.reports.ablation import AblationReport, ablation
 
-from benchmark.records import State, scan
-from benchmark.report import compare
+from benchmark.records import State
 from benchmark.table import FAILED, MISSING
 
 
@@ -37,20 +35,12 @@ def runs(made_up, tmp_path):
     return write
 
 
-def comparison_of(tmp_path, shuffle=None):
-    found = list(scan(tmp_path / "runs"))
-    if shuffle is not None:
-        random.Random(shuffle).shuffle(found)
-    comparisons, _ = compare(found)
-    return comparisons
-
-
 def cells(table, method):
     names = [f"{column.group} {column.name}".strip() for column in table.columns]
     return dict(zip(names, dict(table.rows)[method], strict=True))
 
 
-def test_numbers_of_a_row_are_those_of_the_records(runs, tmp_path):
+def test_numbers_of_a_row_are_those_of_the_records(runs, tmp_path, comparison_of):
     runs("aug", 0, 100, {"audio": 0.6}, {"audio": 0.7}, [{"audio": 1, "video": 1}, {"audio": 1, "video": 3}])
     runs("aug", 1, 200, {"audio": 0.4}, {"audio": 0.9}, [{"audio": 1, "video": 1}, {"audio": 1, "video": 4}])
     row = cells(ablation(*comparison_of(tmp_path)), "aug")
@@ -61,19 +51,19 @@ def test_numbers_of_a_row_are_those_of_the_records(runs, tmp_path):
     assert row["parameters"].mean == 150
 
 
-def test_the_selection_rule_of_the_comparison_decides(runs, tmp_path):
+def test_the_selection_rule_of_the_comparison_decides(runs, tmp_path, comparison_of):
     runs("concat", 0, accuracy=0.5, oracle=0.8, selection="oracle_test")
     table = ablation(*comparison_of(tmp_path))
     assert cells(table, "concat")["fused†"].values == (80.0,)
     assert "chosen on the test set" in table.notes[-1]
 
 
-def test_no_column_of_classifiers_where_no_method_logs_them(runs, tmp_path):
+def test_no_column_of_classifiers_where_no_method_logs_them(runs, tmp_path, comparison_of):
     runs("concat")
     assert not [column for column in ablation(*comparison_of(tmp_path)).columns if column.name == "classifiers"]
 
 
-def test_a_modality_that_a_method_does_not_have_is_missing_and_not_zero(runs, tmp_path):
+def test_a_modality_that_a_method_does_not_have_is_missing_and_not_zero(runs, tmp_path, comparison_of):
     folder = runs("one")
     record = json.loads((folder.path / "record.json").read_text())
     for entry in record["rules"].values():
@@ -85,7 +75,7 @@ def test_a_modality_that_a_method_does_not_have_is_missing_and_not_zero(runs, tm
     assert (row["video probe"].values, row["video probe"].symbol) == ((), MISSING)
 
 
-def test_failed_and_unfinished_runs_differ_and_are_named(runs, tmp_path):
+def test_failed_and_unfinished_runs_differ_and_are_named(runs, tmp_path, comparison_of):
     runs("good")
     runs("bad", state=State.FAILED, cause="out of GPU memory")
     runs("waiting", state=State.INTERRUPTED)
@@ -96,7 +86,7 @@ def test_failed_and_unfinished_runs_differ_and_are_named(runs, tmp_path):
     assert any("waiting, seed 0 (interrupted)" in note for note in table.notes)
 
 
-def test_the_order_of_records_changes_no_byte(runs, tmp_path):
+def test_the_order_of_records_changes_no_byte(runs, tmp_path, comparison_of):
     for method in ("a", "b", "c"):
         for seed in range(3):
             runs(method, seed, parameters=seed, accuracy=seed / 10)

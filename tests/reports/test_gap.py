@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import random
-
 import numpy as np
 import pytest
 from benchmark.reports.gap import FEW, NO_FIT, Fit, Gap, GapReport, convergence, draw, fit, gaps
 
-from benchmark.records import State, scan
-from benchmark.report import compare
+from benchmark.records import State
 from benchmark.table import FAILED, MISSING
 
 
@@ -26,14 +23,6 @@ def runs(made_up):
         return folder
 
     return write
-
-
-def comparison_of(tmp_path, shuffle=None):
-    found = list(scan(tmp_path / "runs"))
-    if shuffle is not None:
-        random.Random(shuffle).shuffle(found)
-    comparisons, _ = compare(found)
-    return comparisons
 
 
 def hyperbola(start, rate, epochs=25):
@@ -88,21 +77,21 @@ def test_two_epochs_are_too_few_and_a_failing_optimiser_says_so(monkeypatch):
     assert fit(gap_of([1.0, 0.5, 0.3])) == NO_FIT
 
 
-def test_the_gap_is_the_spread_of_the_losses_of_an_epoch(runs, tmp_path):
+def test_the_gap_is_the_spread_of_the_losses_of_an_epoch(runs, tmp_path, comparison_of):
     runs("two", 0, {"audio": [2.0, 1.0, 0.5], "video": [1.5, 1.75, 0.5]})
     gap = gaps(*comparison_of(tmp_path))["two"][0]
     assert gap.epochs.tolist() == [1, 2, 3]
     assert gap.values.tolist() == [0.5, 0.75, 0.0]
 
 
-def test_an_epoch_that_trained_one_modality_has_no_gap(runs, tmp_path):
+def test_an_epoch_that_trained_one_modality_has_no_gap(runs, tmp_path, comparison_of):
     runs("turns", 0, {"audio": [2.0, None, 0.5, 0.4], "video": [1.0, 1.5, None, 0.5]})
     gap = gaps(*comparison_of(tmp_path))["turns"][0]
     assert gap.epochs.tolist() == [1, 4]
     assert gap.values == pytest.approx([1.0, 0.1])
 
 
-def test_a_method_without_two_losses_is_left_out_and_named(runs, tmp_path):
+def test_a_method_without_two_losses_is_left_out_and_named(runs, tmp_path, comparison_of):
     runs("both", 0, {"audio": [2.0, 1.0], "video": [1.5, 1.75]})
     runs("alone", 0, {"audio": [2.0, 1.0]})
     table = convergence(*comparison_of(tmp_path))
@@ -110,7 +99,7 @@ def test_a_method_without_two_losses_is_left_out_and_named(runs, tmp_path):
     assert any("Left out" in note and "alone" in note and "both" not in note for note in table.notes)
 
 
-def test_the_table_has_mean_and_spread_over_seeds(runs, tmp_path):
+def test_the_table_has_mean_and_spread_over_seeds(runs, tmp_path, comparison_of):
     for seed, start in enumerate((1.0, 3.0)):
         gap = hyperbola(start, 0.5)
         runs("m", seed, {"audio": gap + 1, "video": np.ones_like(gap)})
@@ -120,7 +109,7 @@ def test_the_table_has_mean_and_spread_over_seeds(runs, tmp_path):
     assert cells[3].std == pytest.approx(2**0.5, rel=1e-4)
 
 
-def test_failed_unfinished_and_short_runs_are_told_apart(runs, tmp_path):
+def test_failed_unfinished_and_short_runs_are_told_apart(runs, tmp_path, comparison_of):
     losses = {"audio": [2.0, 1.0, 0.8, 0.5], "video": [1.5, 0.75, 0.7, 0.5]}
     runs("failed", 0, losses, state=State.FAILED, cause="NaN")
     runs("waiting", 0, losses, state=State.INTERRUPTED)
@@ -137,7 +126,7 @@ def test_failed_unfinished_and_short_runs_are_told_apart(runs, tmp_path):
     assert any("failed, seed 0: NaN" in note for note in table.notes)
 
 
-def test_the_figure_shows_each_method_with_its_fit(runs, tmp_path):
+def test_the_figure_shows_each_method_with_its_fit(runs, tmp_path, comparison_of):
     for method in ("a", "b", "c", "d", "e"):
         for seed in range(2):
             gap = hyperbola(1 + seed, 0.5, 6)
@@ -153,13 +142,13 @@ def test_the_figure_shows_each_method_with_its_fit(runs, tmp_path):
         assert dashed[0] == pytest.approx(measured, rel=1e-4)
 
 
-def test_a_folder_without_gaps_gives_a_table_and_no_figure(runs, tmp_path):
+def test_a_folder_without_gaps_gives_a_table_and_no_figure(runs, tmp_path, comparison_of):
     runs("alone", 0, {"audio": [2.0, 1.0]})
     names = [artifact.name for artifact in GapReport().build(comparison_of(tmp_path))]
     assert sorted(name.rsplit(".")[-1] for name in names) == ["csv", "md", "tex"]
 
 
-def test_the_order_of_records_changes_no_byte(runs, tmp_path):
+def test_the_order_of_records_changes_no_byte(runs, tmp_path, comparison_of):
     for method in ("a", "b"):
         for seed in range(3):
             gap = hyperbola(1 + seed, 0.5, 5) + 0.1 * np.sin(np.arange(5))

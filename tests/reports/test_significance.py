@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import time
 from math import comb
 
@@ -22,8 +21,7 @@ from benchmark.reports.significance import (
     two_sided,
 )
 
-from benchmark.records import State, scan
-from benchmark.report import compare
+from benchmark.records import State
 from benchmark.table import FAILED, MISSING
 
 
@@ -53,14 +51,6 @@ def runs(made_up):
         return folder
 
     return write
-
-
-def comparison_of(tmp_path, shuffle=None):
-    found = list(scan(tmp_path / "runs"))
-    if shuffle is not None:
-        random.Random(shuffle).shuffle(found)
-    comparisons, _ = compare(found)
-    return comparisons
 
 
 def draw_right(accuracy, count, seed):
@@ -111,7 +101,7 @@ def test_seeds_are_resampled_too():
     assert (differences(gaps[:1] + 7, gaps[:1]) == 7).all()  # a single seed adds no spread
 
 
-def test_the_interval_agrees_with_a_slow_bootstrap_written_plainly(runs, tmp_path):
+def test_the_interval_agrees_with_a_slow_bootstrap_written_plainly(runs, tmp_path, comparison_of):
     answers = {
         m: [draw_right(a, 200, s + 10 * n) for s in range(4)] for n, (m, a) in enumerate([("a", 0.8), ("b", 0.7)])
     }
@@ -140,7 +130,7 @@ def test_the_interval_covers_a_known_difference_about_as_often_as_it_says():
     assert 88 <= covered <= 100  # 95 expected; both bounds are over three standard deviations away or the end
 
 
-def test_better_equal_and_identical_methods_are_told_apart(runs, tmp_path):
+def test_better_equal_and_identical_methods_are_told_apart(runs, tmp_path, comparison_of):
     for seed in range(3):
         runs("best", seed, draw_right(0.9, 500, (0, seed)))
         runs("plain", seed, draw_right(0.7, 500, (1, seed)))
@@ -158,7 +148,7 @@ def test_better_equal_and_identical_methods_are_told_apart(runs, tmp_path):
     assert same["seeds < .05"].symbol == "0 of 3"
 
 
-def test_mcnemar_is_counted_for_each_seed_and_not_pooled(runs, tmp_path):
+def test_mcnemar_is_counted_for_each_seed_and_not_pooled(runs, tmp_path, comparison_of):
     same = np.tile([True, False], 30)
     for seed, (only_a, only_b) in enumerate([(8, 1), (7, 2), (10, 0)]):  # p = .039, .180, .002
         runs("a", seed, np.concatenate([same, [True] * only_a, [False] * only_b, [True] * (10 - only_a - only_b)]))
@@ -168,7 +158,7 @@ def test_mcnemar_is_counted_for_each_seed_and_not_pooled(runs, tmp_path):
     assert found["median p"].mean == pytest.approx(20 / 2**9)
 
 
-def test_pairing_gives_a_narrower_interval_than_independent_errors(runs, tmp_path):
+def test_pairing_gives_a_narrower_interval_than_independent_errors(runs, tmp_path, comparison_of):
     base = draw_right(0.7, 500, 0)
     better = base.copy()
     better[np.flatnonzero(~base)[:15]] = True
@@ -181,7 +171,7 @@ def test_pairing_gives_a_narrower_interval_than_independent_errors(runs, tmp_pat
     assert paired["high"].mean < 0 < loose["high"].mean
 
 
-def test_samples_are_matched_by_id_and_not_by_place(runs, tmp_path):
+def test_samples_are_matched_by_id_and_not_by_place(runs, tmp_path, comparison_of):
     right, ids = draw_right(0.7, 100, 0), [f"x{number}" for number in range(100)]
     order = np.random.default_rng(1).permutation(100)
     runs("a", 0, right, ids)
@@ -189,7 +179,7 @@ def test_samples_are_matched_by_id_and_not_by_place(runs, tmp_path):
     assert row(significance(*comparison_of(tmp_path)), "a − b")["median p"].mean == 1.0
 
 
-def test_only_common_ids_and_common_seeds_count(runs, tmp_path):
+def test_only_common_ids_and_common_seeds_count(runs, tmp_path, comparison_of):
     right = draw_right(0.7, 100, 0)
     ids = [f"x{number:03d}" for number in range(101)]
     runs("a", 0, right, ids[:100])
@@ -202,7 +192,7 @@ def test_only_common_ids_and_common_seeds_count(runs, tmp_path):
     assert any("With one common seed" in note for note in table.notes)
 
 
-def test_several_seeds_are_not_said_to_be_one(runs, tmp_path):
+def test_several_seeds_are_not_said_to_be_one(runs, tmp_path, comparison_of):
     for seed in range(2):
         for method in ("a", "b"):
             runs(method, seed, draw_right(0.7, 50, (seed, ord(method))))
@@ -210,7 +200,7 @@ def test_several_seeds_are_not_said_to_be_one(runs, tmp_path):
     assert not any("With one common seed" in note for note in notes)
 
 
-def test_missing_failed_and_damaged_runs(runs, made_up, tmp_path):
+def test_missing_failed_and_damaged_runs(runs, made_up, tmp_path, comparison_of):
     runs("good", 0, draw_right(0.7, 50, 0))
     runs("late", 1, draw_right(0.7, 50, 1))  # no seed in common
     runs("bad", 0, draw_right(0.7, 50, 2), state=State.FAILED, cause="NaN")
@@ -223,20 +213,20 @@ def test_missing_failed_and_damaged_runs(runs, made_up, tmp_path):
     assert any("torn, seed 0, predictions" in note for note in table.notes)
 
 
-def test_the_rule_of_the_comparison_is_read(runs, tmp_path):
+def test_the_rule_of_the_comparison_is_read(runs, tmp_path, comparison_of):
     runs("a", 0, draw_right(0.9, 200, 0), selection="last")
     (comparison,) = comparison_of(tmp_path)
     correct, _ = read(comparison)
     assert correct["a"][0].mean() == pytest.approx(1 - draw_right(0.9, 200, 0).mean())
 
 
-def test_no_pair_is_out_of_reach_of_holm(runs, tmp_path):
+def test_no_pair_is_out_of_reach_of_holm(runs, tmp_path, comparison_of):
     for number in range(12):  # 66 pairs: with 2000 resamples no Holm p could be below 0.065
         runs(f"m{number:02d}", 0, draw_right(0.05 + 0.08 * number, 400, number))
     assert row(significance(*comparison_of(tmp_path)), "m00 − m11")["Holm p"].mean <= 0.0101
 
 
-def test_the_order_of_records_changes_no_byte(runs, tmp_path):
+def test_the_order_of_records_changes_no_byte(runs, tmp_path, comparison_of):
     for method in ("a", "b", "c"):
         for seed in range(3):
             runs(method, seed, draw_right(0.7, 100, (seed, ord(method))))
@@ -244,7 +234,7 @@ def test_the_order_of_records_changes_no_byte(runs, tmp_path):
     assert built[0] == built[1] == built[2]
 
 
-def test_a_large_comparison_takes_seconds(runs, tmp_path):
+def test_a_large_comparison_takes_seconds(runs, tmp_path, comparison_of):
     for number in range(12):
         for seed in range(5):
             runs(f"m{number:02d}", seed, draw_right(0.7, 2500, (number, seed)))

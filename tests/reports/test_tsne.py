@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import io
 import json
-import random
 
 import numpy as np
 import pytest
 from benchmark.reports import tsne
 from benchmark.reports.tsne import TSNEReport, draw, embed, first_seeds, knn, looks, read, separation, silhouette
 
-from benchmark.records import State, scan
-from benchmark.report import compare
+from benchmark.records import State
 from benchmark.table import FAILED, MISSING
 
 LABELS = np.repeat([0, 1], 20)
@@ -37,14 +35,6 @@ def runs(made_up):
         return folder
 
     return write
-
-
-def comparison_of(tmp_path, shuffle=None):
-    found = list(scan(tmp_path / "runs"))
-    if shuffle is not None:
-        random.Random(shuffle).shuffle(found)
-    comparisons, _ = compare(found)
-    return comparisons
 
 
 def both(distance, seed=0):
@@ -74,7 +64,7 @@ def test_scores_that_are_not_defined_are_none():
     assert knn(features[:4], LABELS[:4]) is None
 
 
-def test_features_are_standardised_so_that_one_loud_dimension_does_not_decide(runs, tmp_path):
+def test_features_are_standardised_so_that_one_loud_dimension_does_not_decide(runs, tmp_path, comparison_of):
     loud = clusters(4.0)
     loud[:, 0] = 1000 * np.random.default_rng(3).normal(size=len(loud))
     runs("loud", features={"audio": loud})
@@ -85,7 +75,7 @@ def test_features_are_standardised_so_that_one_loud_dimension_does_not_decide(ru
     assert knn(found, LABELS) > 95 > 80 > knn(loud.astype(float), LABELS)
 
 
-def test_all_runs_are_scored_on_the_ids_that_they_share_whatever_their_order(runs, tmp_path):
+def test_all_runs_are_scored_on_the_ids_that_they_share_whatever_their_order(runs, tmp_path, comparison_of):
     runs("whole", features=both(3.0))
     kept = np.random.default_rng(0).permutation(40)[:30]
     part = {m: values[kept] for m, values in both(3.0).items()}
@@ -98,14 +88,14 @@ def test_all_runs_are_scored_on_the_ids_that_they_share_whatever_their_order(run
     assert "30 test samples" in notes[0]
 
 
-def test_at_most_so_many_samples_spread_over_the_ids(runs, tmp_path, monkeypatch):
+def test_at_most_so_many_samples_spread_over_the_ids(runs, tmp_path, monkeypatch, comparison_of):
     monkeypatch.setattr(tsne, "SAMPLES", 10)
     runs("a", features=both(3.0))
     features, _ = read(*comparison_of(tmp_path))
     assert np.bincount(features["a", 0].labels).tolist() == [5, 5]  # the first ten ids are all of one class
 
 
-def test_the_table_has_the_scores_of_every_seed(runs, tmp_path):
+def test_the_table_has_the_scores_of_every_seed(runs, tmp_path, comparison_of):
     for seed in range(3):
         runs("m", seed, both(4.0, seed))
     table = separation(*comparison_of(tmp_path), *read(*comparison_of(tmp_path)))
@@ -115,7 +105,7 @@ def test_the_table_has_the_scores_of_every_seed(runs, tmp_path):
     assert scores["audio kNN (%)"].mean > 95 > 80 > scores["video kNN (%)"].mean
 
 
-def test_missing_failed_damaged_and_single_modality_runs(runs, made_up, tmp_path):
+def test_missing_failed_damaged_and_single_modality_runs(runs, made_up, tmp_path, comparison_of):
     runs("good", features=both(3.0))
     runs("alone", features={"audio": clusters(3.0)})
     made_up("bare")  # no embeddings at all
@@ -133,13 +123,13 @@ def test_missing_failed_damaged_and_single_modality_runs(runs, made_up, tmp_path
     assert len(figure.axes) == 2 * 2  # the two methods with features, by two modalities
 
 
-def test_no_features_give_a_table_and_no_figure(made_up, tmp_path):
+def test_no_features_give_a_table_and_no_figure(made_up, tmp_path, comparison_of):
     made_up("failed", state=State.FAILED, cause="out of memory")
     names = [artifact.name for artifact in TSNEReport().build(comparison_of(tmp_path))]
     assert sorted(name.rsplit(".")[-1] for name in names) == ["csv", "md", "tex"]
 
 
-def test_captions_are_the_scores_of_the_features_and_not_of_the_map(runs, tmp_path, monkeypatch):
+def test_captions_are_the_scores_of_the_features_and_not_of_the_map(runs, tmp_path, monkeypatch, comparison_of):
     runs("m", features=both(4.0))
     monkeypatch.setattr(tsne, "embed", lambda features: np.zeros((len(features), 2)))
     features, _ = read(*comparison_of(tmp_path))
@@ -149,7 +139,7 @@ def test_captions_are_the_scores_of_the_features_and_not_of_the_map(runs, tmp_pa
     assert [panel.get_title() for panel in panels] == ["audio", "video"]
 
 
-def test_a_row_is_the_first_finished_seed(runs, tmp_path):
+def test_a_row_is_the_first_finished_seed(runs, tmp_path, comparison_of):
     runs("m", 0, state=State.FAILED)
     runs("m", 1, both(1.0))
     runs("m", 2, both(1.0))
@@ -157,7 +147,7 @@ def test_a_row_is_the_first_finished_seed(runs, tmp_path):
     assert first_seeds(comparison, read(comparison)[0]) == {"m": 1}
 
 
-def test_more_methods_than_rows_are_left_out_and_said_to_be(runs, tmp_path, monkeypatch):
+def test_more_methods_than_rows_are_left_out_and_said_to_be(runs, tmp_path, monkeypatch, comparison_of):
     monkeypatch.setattr(tsne, "METHODS", 2)
     monkeypatch.setattr(tsne, "embed", lambda features: features[:, :2])
     for method in ("a", "b", "c"):
@@ -182,7 +172,7 @@ def test_every_class_of_a_legend_looks_different(count):
     assert len(set(looks(count))) == count
 
 
-def test_more_classes_than_a_legend_holds_can_be_drawn(runs, tmp_path):
+def test_more_classes_than_a_legend_holds_can_be_drawn(runs, tmp_path, comparison_of):
     folder = runs("m", features=both(1.0), labels=np.arange(40) + 100)
     record = json.loads((folder.path / "record.json").read_text())
     folder.write("record.json", {**record, "class_names": [str(k) for k in range(300)]})
@@ -190,7 +180,7 @@ def test_more_classes_than_a_legend_holds_can_be_drawn(runs, tmp_path):
     assert not draw(comparison, read(comparison)[0]).legends
 
 
-def test_the_order_of_records_changes_no_byte(runs, tmp_path):
+def test_the_order_of_records_changes_no_byte(runs, tmp_path, comparison_of):
     for method in ("a", "b"):
         for seed in range(2):
             runs(method, seed, both(2.0, seed))
