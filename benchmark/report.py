@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from benchmark.records import RunView, State, write_atomic
-from benchmark.table import FAILED, MISSING, UNSUPPORTED, Table
+from benchmark.tables.table import FAILED, MISSING, UNSUPPORTED, Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -209,7 +209,7 @@ def render_figure(figure: Figure, stem: str, caption: str = "", notes: Sequence[
         caption: what it shows; the figure's own title if none is given.
         notes: what a reader must know.
     """
-    from benchmark.picture import encode
+    from benchmark.tables.picture import encode
 
     content, shortened = encode(figure, stem)
     described = {"pdf": (caption or figure.get_suptitle() or stem, (*notes, *shortened))}

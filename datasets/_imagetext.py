@@ -19,6 +19,7 @@ from benchmark.inputs.clips import Clip, ClipDataset, Part
 from benchmark.inputs.lists import Row, check_counts, leads_out, raise_some
 from benchmark.inputs.media import read_image
 from benchmark.inputs.store import Arrays, Packed, Spread
+from benchmark.inputs.tokens import english_words, tokenize
 from benchmark.inputs.transforms import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -27,7 +28,6 @@ from benchmark.inputs.transforms import (
     random_boxes,
     resize_frames,
 )
-from benchmark.inputs.words import english_words, tokenize
 
 STORED, SIZE = 256, 224
 """Height and width of a photograph in the store, and of what the encoder reads, in pixels."""

@@ -32,6 +32,7 @@ from benchmark.inputs.lists import (
     read_json_lines,
 )
 from benchmark.inputs.media import read_image
+from benchmark.inputs.tokens import tokenize
 from benchmark.inputs.transforms import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -40,7 +41,6 @@ from benchmark.inputs.transforms import (
     random_boxes,
     resize_frames,
 )
-from benchmark.inputs.words import tokenize
 
 COUNTS = {"train": 1555, "dev": 518, "test": 519}
 CLASSES = ("negative", "neutral", "positive")

@@ -33,7 +33,7 @@ from benchmark.inputs.lists import (
     read_json,
     read_literals,
 )
-from benchmark.inputs.words import tokenize
+from benchmark.inputs.tokens import tokenize
 
 COUNTS = {"train": 19816, "valid": 2410, "test": 2409}
 FILES = {

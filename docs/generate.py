@@ -10,8 +10,8 @@ from mkdocs.structure.files import File, Files
 from typer.cli import get_docs_for_click
 
 from benchmark.cli import app
-from benchmark.ledger import rows, to_markdown
 from benchmark.registry import DATASETS, METHODS, Kind, Plugin
+from benchmark.tables.ledger import rows, to_markdown
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.report import Comparison
-from benchmark.table import Mark
+from benchmark.tables.table import Mark
 
 from ._answers import Answers, Score, read_all
 from ._bootstrap import Resamples, holm, resamples_for, sum_seeds, two_sided

@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmark.records import RunView
 from benchmark.report import Comparison
-from benchmark.table import MISSING, Cell
+from benchmark.tables.table import MISSING, Cell
 
 from ._histories import History
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmark.records import RunView
 from benchmark.report import Artifact, Comparison, Report, render, slug
-from benchmark.table import Cell, Column, Table
+from benchmark.tables.table import Cell, Column, Table
 
 from ._histories import History, histories
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from benchmark.records import RunView
 from benchmark.report import Artifact, Comparison, Report, render, slug
-from benchmark.table import Column, Table
+from benchmark.tables.table import Column, Table
 
 from ._histories import Array, History, histories
 from ._runs import agreed, cell, methods_of

@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmark.records import RunView
 from benchmark.report import Artifact, Comparison, Report, render, slug
-from benchmark.table import Column, Table
+from benchmark.tables.table import Column, Table
 
 from ._histories import histories
 from ._runs import agreed, cell, methods_of, passes

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from benchmark.records import RunView
 from benchmark.report import Artifact, Comparison, Report, render, slug
-from benchmark.table import Cell, Column, Mark, Table
+from benchmark.tables.table import Cell, Column, Mark, Table
 
 from ._answers import Score
 from ._bootstrap import resamples_for

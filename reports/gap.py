@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from benchmark.records import RunView, State
 from benchmark.report import Artifact, Comparison, Report, render, render_figure, slug
-from benchmark.table import FAILED, MISSING, Cell, Column, Table
+from benchmark.tables.table import FAILED, MISSING, Cell, Column, Table
 
 from ._figures import PALETTE
 from ._histories import History, histories

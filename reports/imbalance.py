@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from benchmark.records import RunView
 from benchmark.report import Artifact, Comparison, Report, render, render_figure, slug
-from benchmark.table import MISSING, UNSUPPORTED, Cell, Column, Table
+from benchmark.tables.table import MISSING, UNSUPPORTED, Cell, Column, Table
 
 from ._figures import PALETTE, add_legend, few_ticks, open_figure, width_of
 from ._histories import History, histories

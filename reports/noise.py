@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from benchmark.records import RunView
 from benchmark.report import Artifact, Comparison, Report, render, render_figure, slug
-from benchmark.table import Column, Table
+from benchmark.tables.table import Column, Table
 
 from ._figures import Style, add_legend, draw_seeds, handles_of, open_figure, styles
 from ._runs import cell, evaluated, methods_of, not_evaluated, seeds_of

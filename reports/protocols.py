@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from benchmark.report import Artifact, Comparison, Report, render, slug
-from benchmark.table import Column, Table
+from benchmark.tables.table import Column, Table
 
 from ._runs import cell, methods_of
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmark.errors import Problem, UserError, nearest
 from benchmark.report import Artifact, Comparison, Report, render, slug
-from benchmark.table import Cell, Column, Table
+from benchmark.tables.table import Cell, Column, Table
 
 from .comparison import METRIC_NAMES, RULE_NAMES, cell
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.stats import friedmanchisquare, rankdata, studentized_range
 
 from benchmark.report import Artifact, Comparison, Report, render, render_figure, slug
-from benchmark.table import Cell, Column, Mark, Table
+from benchmark.tables.table import Cell, Column, Mark, Table
 
 from ._marks import LEVEL, mean_scores
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from benchmark.records import State
 from benchmark.report import Artifact, Comparison, Report, render, slug
-from benchmark.table import FAILED, MISSING, Cell, Column, Table
+from benchmark.tables.table import FAILED, MISSING, Cell, Column, Table
 
 from ._bootstrap import Resamples, holm, interval, mcnemar, resamples_for, sum_seeds, two_sided
 from ._marks import paired

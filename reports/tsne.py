@@ -26,7 +26,7 @@ from threadpoolctl import threadpool_limits
 
 from benchmark.records import RunView, State
 from benchmark.report import Artifact, Comparison, Report, render, render_figure, slug
-from benchmark.table import FAILED, MISSING, Cell, Column, Table
+from benchmark.tables.table import FAILED, MISSING, Cell, Column, Table
 
 from ._figures import PALETTE
 

@@ -20,8 +20,9 @@ from typing import Any
 import pytest
 import torch
 
-import benchmark.synthetic
+import benchmark.check.synthetic
 from benchmark.check import check_plugin
+from benchmark.check.synthetic import Blobs
 from benchmark.data import Dataset
 from benchmark.method import Method
 from benchmark.protocol import Recipe
@@ -29,8 +30,7 @@ from benchmark.records import RunFolder, State
 from benchmark.registry import METHODS
 from benchmark.run import Feed
 from benchmark.settings import parse_settings
-from benchmark.synthetic import Blobs
-from benchmark.train import Trainer, build_method, load_feeds
+from benchmark.train.trainer import Trainer, build_method, load_feeds
 
 torch.set_num_threads(1)
 
@@ -145,7 +145,7 @@ def wait_until_fixture() -> Callable[..., Any]:
 @pytest.fixture(scope="session")
 def blobs() -> str:
     """The path of a tiny data set plugin, for `--datasets`."""
-    return str(Path(benchmark.synthetic.__file__))
+    return str(Path(benchmark.check.synthetic.__file__))
 
 
 @pytest.fixture(scope="session")

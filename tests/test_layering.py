@@ -96,14 +96,14 @@ def test_building_blocks_of_data_sets_know_neither_plugins_nor_training(module):
 @pytest.mark.parametrize("module", plugins("reports"))
 def test_reports_know_records_and_never_training(module):
     known = {name for name in ours(module) if not name.startswith("benchmark.reports")}
-    assert known <= core("errors", "processes", "records", "report", "table")
+    assert known <= core("errors", "processes", "records", "report", "tables.table")
     assert not imports_of(module) & {"torch", "torchvision", "torchaudio", "wandb"}
 
 
 @pytest.mark.parametrize("module", [name for name in CORE if name.startswith("benchmark.site")])
 def test_pages_know_records_and_never_training(module):
     known = {name for name in ours(module) if not name.startswith("benchmark.site")}
-    assert known <= core("errors", "protocol", "records", "report", "table")
+    assert known <= core("errors", "protocol", "records", "report", "tables.table")
     assert not imports_of(module) & {"torch", "torchvision", "torchaudio", "wandb"}
 
 
@@ -129,7 +129,18 @@ def test_the_core_has_an_order_and_no_cycle():
     assert len(order) == len(CORE)
 
 
-ORDER = ("errors", "settings", "model", "data", "method", "evaluate", "train", "execute", "launch", "cli")
+ORDER = (
+    "errors",
+    "settings",
+    "model",
+    "data",
+    "method",
+    "train.evaluation",
+    "train.trainer",
+    "train.execute",
+    "launch.launcher",
+    "cli",
+)
 
 
 @pytest.mark.parametrize(("low", "high"), [(a, b) for i, a in enumerate(ORDER) for b in ORDER[i + 1 :]])
@@ -177,7 +188,13 @@ def test_nothing_prints_behind_the_consoles_back(module):
     assert not calls
 
 
-RECORDS_SIDE = ["benchmark.records", "benchmark.report", "benchmark.table", "benchmark.settings", "benchmark.cli"]
+RECORDS_SIDE = [
+    "benchmark.records",
+    "benchmark.report",
+    "benchmark.tables.table",
+    "benchmark.settings",
+    "benchmark.cli",
+]
 RECORDS_SIDE += [name for name in CORE if name.startswith("benchmark.site")]
 
 
@@ -188,7 +205,7 @@ def test_reading_records_loads_no_torch(module):
 
 
 @pytest.mark.parametrize(
-    "module", ["benchmark.cli", "benchmark.executors", "benchmark.slurm.task", "benchmark.track.mirroring"]
+    "module", ["benchmark.cli", "benchmark.launch.executors", "benchmark.slurm.task", "benchmark.track.mirroring"]
 )
 def test_the_command_line_launchers_and_jobs_load_what_they_need_only_when_they_do(module):
     code = f"import {module}, sys; sys.exit(bool({{'torch', 'submitit', 'wandb'}} & set(sys.modules)))"
@@ -196,7 +213,43 @@ def test_the_command_line_launchers_and_jobs_load_what_they_need_only_when_they_
 
 
 def test_the_import_reader_sees_what_it_must_see():
-    assert "benchmark.cli.run" in imports_of("benchmark.cli")
-    assert "benchmark.spec" in imports_of("benchmark.cli.run")
-    assert "benchmark.spec" not in imports_of("benchmark.cli.run", lazy=False, typing=False)
+    assert "benchmark.cli.run_command" in imports_of("benchmark.cli")
+    assert "benchmark.plan.spec" in imports_of("benchmark.cli.run_command")
+    assert "benchmark.plan.spec" not in imports_of("benchmark.cli.run_command", lazy=False, typing=False)
     assert "benchmark.records" in imports_of("benchmark.report")
+
+
+ROOMS = {
+    "plan": {"records"},
+    "train": {"plan", "records"},
+    "launch": {"plan", "records", "train"},
+    "records": set(),
+    "tables": set(),
+    "robustness": {"plan", "records", "train"},
+    "check": {"plan", "train"},
+    "slurm": {"launch", "plan", "records", "train"},
+    "site": {"records", "tables"},
+    "track": {"records"},
+    "encoders": set(),
+    "inputs": {"encoders", "records"},
+}
+"""Which rooms of the core each room may know, beside the contract; the command line knows all of them."""
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_knows_only_the_rooms_below_it(room):
+    members = [name for name in CORE if name == f"benchmark.{room}" or name.startswith(f"benchmark.{room}.")]
+    known = {other.split(".")[1] for name in members for other in ours(name)} - {room}
+    assert known & {*ROOMS, "cli"} <= ROOMS[room]
+
+
+def test_every_folder_of_the_core_is_a_room():
+    folders = {path.parent.name for path in (REPO / "benchmark").glob("*/__init__.py")} | {"records"}
+    assert folders - {"cli", "protocols"} == set(ROOMS)
+
+
+def test_no_two_files_share_a_name_for_two_things():
+    reports = {path.stem for path in (REPO / "reports").glob("[!_]*.py")}
+    stems = [name.rpartition(".")[2] for name in FILES if not FILES[name].stem.startswith("_")]
+    assert sorted({stem for stem in stems if stems.count(stem) > 1} - {"__init__"}) == []
+    assert reports  # they are among FILES

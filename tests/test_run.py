@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import nn
 
+from benchmark.check.synthetic import Blobs
 from benchmark.method import Method, Reference
 from benchmark.model import concat_net
 from benchmark.protocol import Constant, Cosine, Recipe, Sgd, Steps
 from benchmark.run import Feed, NonFiniteLoss, Run, batch_sizes
-from benchmark.synthetic import Blobs
 
 CPU = torch.device("cpu")
 

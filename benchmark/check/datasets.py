@@ -13,7 +13,7 @@ import torch
 from benchmark.check.verdict import Result, judge, require
 from benchmark.data import Dataset
 from benchmark.errors import UserError
-from benchmark.spec import open_dataset
+from benchmark.plan.sweep import open_dataset
 
 
 def check_dataset(name: str, data_root: Path | None) -> Iterator[Result]:

@@ -17,16 +17,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmark.check.synthetic import Blobs
 from benchmark.check.verdict import Result, judge, require
 from benchmark.data import Batch, Dataset
-from benchmark.evaluate import predict, score
 from benchmark.method import Method, OffSwitch
 from benchmark.protocol import Recipe, Sgd, Steps
 from benchmark.registry import METHODS, Plugin
 from benchmark.run import Run
 from benchmark.settings import Settings, check_settings, parse_settings
-from benchmark.synthetic import Blobs
-from benchmark.train import Trainer, build_method, load_feeds
+from benchmark.train.evaluation import predict, score
+from benchmark.train.trainer import Trainer, build_method, load_feeds
 
 CPU = torch.device("cpu")
 RECIPE = Recipe(epochs=4, batch_size=16, optimizer=Sgd(lr=0.05), schedule=Steps(every=2))

@@ -9,19 +9,19 @@ from rich.console import Console
 from rich.markup import escape
 
 from benchmark.cli import (
-    ablate,
-    catalog,
-    check,
-    cluster,
-    control,
-    data,
-    evaluate,
-    ledger,
-    report,
-    run,
-    serve,
-    status,
-    sync,
+    ablate_command,
+    check_command,
+    cluster_command,
+    data_command,
+    evaluate_command,
+    ledger_command,
+    list_command,
+    report_command,
+    run_command,
+    runs_command,
+    serve_command,
+    status_command,
+    sync_command,
 )  # fmt: skip
 from benchmark.errors import UserError
 
@@ -36,22 +36,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.command("run")(run.run)
-app.command("status")(status.status)
-app.command("wait")(control.wait)
-app.command("cancel")(control.cancel)
-app.command("retry")(control.retry)
-app.command("logs")(control.logs)
-app.command("ablate")(ablate.ablate)
-app.command("evaluate")(evaluate.evaluate)
-app.command("report")(report.report)
-app.command("serve")(serve.serve)
-app.command("ledger")(ledger.ledger)
-app.command("sync")(sync.sync)
-app.command("list")(catalog.list_)
-app.command("check")(check.check)
-app.add_typer(data.app, name="data")
-app.add_typer(cluster.app, name="cluster")
+app.command("run")(run_command.run)
+app.command("status")(status_command.status)
+app.command("wait")(runs_command.wait)
+app.command("cancel")(runs_command.cancel)
+app.command("retry")(runs_command.retry)
+app.command("logs")(runs_command.logs)
+app.command("ablate")(ablate_command.ablate)
+app.command("evaluate")(evaluate_command.evaluate)
+app.command("report")(report_command.report)
+app.command("serve")(serve_command.serve)
+app.command("ledger")(ledger_command.ledger)
+app.command("sync")(sync_command.sync)
+app.command("list")(list_command.list_)
+app.command("check")(check_command.check)
+app.add_typer(data_command.app, name="data")
+app.add_typer(cluster_command.app, name="cluster")
 
 
 def main() -> None:

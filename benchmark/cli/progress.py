@@ -15,7 +15,7 @@ from rich.text import Text
 from benchmark.records import RunFolder, State, Status
 
 if TYPE_CHECKING:
-    from benchmark.spec import RunSpec
+    from benchmark.plan.spec import RunSpec
 
 COLOURS = {
     State.PLANNED: "dim", State.QUEUED: "blue", State.RUNNING: "cyan", State.INTERRUPTED: "yellow",

@@ -23,7 +23,7 @@ from benchmark.errors import UserError
 from benchmark.inputs.clips import ClipDataset, files_of
 from benchmark.inputs.contents import MEDIA, PLAYABLE, Place, digest_samples, place, unusable, walk
 from benchmark.inputs.encoded import EncodedDataset
-from benchmark.inputs.giveaways import Bags
+from benchmark.inputs.leakage import Bags
 from benchmark.inputs.listing import PARTS, Listing, read_listing
 from benchmark.inputs.media import Facts, MediaError, probe
 from benchmark.inputs.store import Spread, Tiled

@@ -20,7 +20,7 @@ from benchmark.report import Artifact, write
 from benchmark.site.reading import dig, read_history
 from benchmark.site.rows import GLYPHS, RULES, Row, highest_valid, spark, summarise
 from benchmark.site.run_page import config_of, configs_script, gather
-from benchmark.table import MISSING
+from benchmark.tables.table import MISSING
 
 FOLDER = "site"
 """Where the site lies beside the tables and figures."""

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.records import RunView, State
-from benchmark.site.curves import FUSED
+from benchmark.site.curve_data import FUSED
 from benchmark.site.reading import dig, number
-from benchmark.table import FAILED, MISSING
+from benchmark.tables.table import FAILED, MISSING
 
 DAMAGED = "damaged"
 """Shown as the state of a run whose files cannot be read."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmark.records import RunView
 from benchmark.site.command import reproduce, typed
-from benchmark.site.curves import FUSED, Curves, curves
+from benchmark.site.curve_data import FUSED, Curves, curves
 from benchmark.site.predictions import as_data
 from benchmark.site.reading import dig, flatten, number, read_env, read_history, read_log
 from benchmark.site.rows import RULES, Row

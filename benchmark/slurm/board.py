@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from benchmark.launch import cancel
+from benchmark.launch.launcher import cancel
 from benchmark.records import RunFolder, State, Status
 from benchmark.slurm import scheduler
 from benchmark.slurm.submission import Assignment, Registry, Submission, adopt, assignments

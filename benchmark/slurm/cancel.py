@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmark.launch import cancel
+from benchmark.launch.launcher import cancel
 from benchmark.records import RunView
 from benchmark.slurm import scheduler
 from benchmark.slurm.board import read_board

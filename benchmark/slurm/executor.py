@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.errors import Problem, UserError
-from benchmark.executors import Executor
+from benchmark.launch.executors import Executor
+from benchmark.plan.snapshot import Snapshot, take_snapshot
+from benchmark.plan.spec import RunSpec
 from benchmark.records import RunFolder, State, Status
 from benchmark.registry import DATASETS, METHODS
 from benchmark.slurm import scheduler
@@ -25,8 +27,6 @@ from benchmark.slurm.profile import Profile, Request, check_names
 from benchmark.slurm.scheduler import SilentError
 from benchmark.slurm.submission import Assignment, Registry, Submission, Terms
 from benchmark.slurm.task import Task
-from benchmark.snapshot import Snapshot, take_snapshot
-from benchmark.spec import RunSpec
 
 FILES_PATIENCE = 30.0
 """Seconds that the output of a job that failed may take to be seen here."""

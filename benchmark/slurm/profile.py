@@ -10,10 +10,10 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field
 
 from benchmark.errors import Problem, Problems, UserError, nearest
+from benchmark.plan.spec import RunSpec
 from benchmark.protocol import read_text, read_yaml
 from benchmark.records import HEARTBEAT
 from benchmark.settings import Settings, check_settings, parse_settings
-from benchmark.spec import RunSpec
 
 FILE = Path("~/.config/bench/clusters.yaml")
 """Where profiles are unless `--cluster` names a file."""

@@ -22,11 +22,11 @@ from typing import Any
 
 from filelock import FileLock
 
+from benchmark.plan.spec import RunSpec
 from benchmark.records import to_json, write_atomic
 from benchmark.settings import Settings, parse_settings
 from benchmark.slurm.profile import Profile, Request
 from benchmark.slurm.scheduler import Job, look_up
-from benchmark.spec import RunSpec
 
 LOCK_PATIENCE = 300.0
 """Seconds to wait for another driver that is just submitting."""

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 
-from benchmark.attempt import STOP_SIGNAL, Attempt
-from benchmark.launch import Launcher, Resources
+from benchmark.launch.launcher import Launcher, Resources
+from benchmark.plan.spec import RunSpec
 from benchmark.records import RunFolder, State
 from benchmark.slurm.scheduler import requeue
 from benchmark.slurm.submission import Submission, Terms
-from benchmark.spec import RunSpec
+from benchmark.train.attempt import STOP_SIGNAL, Attempt
 
 MARGIN = 20.0
 """Seconds before the end of a job's time at which its runs are stopped even in the middle of an epoch; half of the

@@ -17,7 +17,7 @@ from filelock import Timeout
 
 from benchmark.records import RunFolder, RunView, State, view
 from benchmark.track.content import conclude, describe, run_id, scalars_of
-from benchmark.track.ledger import Entry, Ledger, digest_of
+from benchmark.track.journal import Entry, Ledger, digest_of
 from benchmark.track.tensorboard_tracker import TensorBoardTracker
 from benchmark.track.tracker import Mirror, Tracker, TrackError
 from benchmark.track.wandb_tracker import WandbTracker

@@ -18,7 +18,7 @@ from benchmark.errors import Problem, Problems, UserError, nearest
 from benchmark.records import RunFolder
 from benchmark.settings import split_list
 from benchmark.track.follow import FAILED, TRACKERS, Job, Task, id_of
-from benchmark.track.ledger import Entry, Ledger
+from benchmark.track.journal import Entry, Ledger
 
 STARTS = 3
 """How often a mirror is started in one sweep."""

@@ -10,9 +10,9 @@ from benchmark.datasets.dialpad3 import Dialpad3
 from torch import nn
 
 from benchmark.errors import UserError
+from benchmark.plan.sweep import open_dataset
 from benchmark.seeds import seed_of
 from benchmark.settings import parse_settings
-from benchmark.spec import open_dataset
 
 KINDS = {"dialpad": Dialpad, "dialpad3": Dialpad3, "avletters": AVLetters}
 LAYERS = {

@@ -10,13 +10,13 @@ import pytest
 import torch
 
 import benchmark.inputs.audit
+from benchmark.check.synthetic import BlobEncoder
 from benchmark.data import Dataset, Modality, Samples, Split, TaskSpec, carve
 from benchmark.errors import Problem, UserError
 from benchmark.inputs.audit import audit
 from benchmark.inputs.contents import walk
-from benchmark.inputs.giveaways import Bags
+from benchmark.inputs.leakage import Bags
 from benchmark.inputs.prepare import prepare
-from benchmark.synthetic import BlobEncoder
 
 PARTS = {"train": 120, "valid": 40, "test": 40}
 ENDS = np.cumsum(list(PARTS.values()))

@@ -14,7 +14,7 @@ import torch
 
 from benchmark.errors import UserError
 from benchmark.inputs.prepare import prepare
-from benchmark.train import load_feeds
+from benchmark.train.trainer import load_feeds
 
 
 def contents(store):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from benchmark.methods.affine import Affine, FilmHead, modulate
 
-from benchmark.synthetic import Blobs
+from benchmark.check.synthetic import Blobs
 
 DIMS = {"audio": 3, "video": 4, "text": 2}
 

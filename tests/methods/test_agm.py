@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from benchmark.check.methods import train
-from benchmark.synthetic import Blobs
+from benchmark.check.synthetic import Blobs
 
 NAMES = ("audio", "video", "text")
 

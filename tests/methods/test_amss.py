@@ -10,7 +10,7 @@ import torch
 from benchmark.methods.amss import AMSS, draw_units, entropy, factors, feature_entropy, kept_shares, released_entropy
 from torch.nn import functional as F
 
-from benchmark.synthetic import Blobs
+from benchmark.check.synthetic import Blobs
 
 
 def frequencies(labels, num_classes=6):

@@ -8,9 +8,9 @@ import torch
 from benchmark.methods.arm import ARM, SubspaceHead, disagreement
 
 from benchmark.check.methods import train
+from benchmark.check.synthetic import Blobs
 from benchmark.data import Batch
 from benchmark.model import Outputs
-from benchmark.synthetic import Blobs
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -17,13 +17,13 @@ from benchmark.methods.aug import (
 from torch.nn import functional as F
 
 from benchmark.check.methods import same_state, train
+from benchmark.check.synthetic import Blobs
 from benchmark.data import TaskSpec
 from benchmark.errors import UserError
 from benchmark.method import Method
 from benchmark.model import SharedOutputHead
+from benchmark.plan.sweep import Sweep, plan
 from benchmark.settings import parse_settings
-from benchmark.spec import Sweep, plan
-from benchmark.synthetic import Blobs
 
 GROWING = {"check_every": 1, "tau": 0.0, "sigma": 0.5}
 """Settings under which classifiers are added often."""

@@ -9,8 +9,8 @@ from benchmark.methods.cml import CML, confidence, penalty, released_penalty, re
 from torch.nn import functional as F
 
 from benchmark.check.methods import train
+from benchmark.check.synthetic import Blobs
 from benchmark.seeds import generator
-from benchmark.synthetic import Blobs
 
 
 def chances(logits):

@@ -12,7 +12,7 @@ from benchmark.methods.di_mml import DIMML, class_means, effective_dimensions, l
 from torch.nn import functional as F
 
 from benchmark.check.methods import same_state, train
-from benchmark.synthetic import Blobs
+from benchmark.check.synthetic import Blobs
 
 
 @pytest.mark.parametrize("seed", range(20))

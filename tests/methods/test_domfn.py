@@ -10,7 +10,7 @@ import torch
 from benchmark.methods.domfn import DOMFN, instance_losses, most_confident, penalties
 from torch.nn import functional as F
 
-from benchmark.synthetic import Blobs
+from benchmark.check.synthetic import Blobs
 
 SMALL = {"widths": [16], "pretrain": 0.0}
 

@@ -9,11 +9,11 @@ from benchmark.methods._federated import Average, assign_modalities, muted, owne
 from benchmark.methods.federated import FedAvg
 
 from benchmark.check.methods import train
+from benchmark.check.synthetic import Blobs
 from benchmark.errors import UserError
 from benchmark.model import concat_net
+from benchmark.plan.sweep import Sweep, plan
 from benchmark.registry import METHODS
-from benchmark.spec import Sweep, plan
-from benchmark.synthetic import Blobs
 
 NAMES = ("audio", "video", "text")
 

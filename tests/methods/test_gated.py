@@ -7,7 +7,7 @@ import pytest
 import torch
 from benchmark.methods.gated import Gated, GatedHead, gate
 
-from benchmark.synthetic import Blobs
+from benchmark.check.synthetic import Blobs
 
 DIMS = {"audio": 3, "video": 4, "text": 2}
 

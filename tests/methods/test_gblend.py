@@ -9,7 +9,7 @@ from benchmark.methods.gblend import GBlend, blend_weights, progress
 from torch.nn import functional as F
 
 from benchmark.check.methods import same_state, train
-from benchmark.synthetic import Blobs
+from benchmark.check.synthetic import Blobs
 
 
 def test_weights_equal_published_figures():

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from benchmark.check.methods import same_state, train
-from benchmark.synthetic import Blobs
+from benchmark.check.synthetic import Blobs
 
 NAMES = ("audio", "video", "text")
 DIMS = {"audio": 12, "video": 8}

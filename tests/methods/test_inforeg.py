@@ -11,7 +11,7 @@ from benchmark.methods.inforeg import SPAN, InfoReg, growth, leads, regulation
 from torch.nn import functional as F
 
 from benchmark.check.methods import train
-from benchmark.synthetic import Blobs
+from benchmark.check.synthetic import Blobs
 
 
 @pytest.mark.parametrize("seed", range(20))

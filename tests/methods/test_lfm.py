@@ -19,9 +19,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from benchmark.check.methods import train
+from benchmark.check.synthetic import Blobs
 from benchmark.data import Batch, Modality, TaskSpec
 from benchmark.model import Encoder
-from benchmark.synthetic import Blobs
 
 FIRST = [[3.0, 4.0], [0.0, 2.0], [1.0, 1.0]]
 SECOND = [[1.0, 0.0], [2.0, 1.0], [0.0, -1.0]]

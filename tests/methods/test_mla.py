@@ -12,9 +12,9 @@ from benchmark.methods.mla import MLA, batch_weights, fixed_weights, sample_weig
 from torch.nn import functional as F
 
 from benchmark.check.methods import same_state, train
+from benchmark.check.synthetic import Blobs
 from benchmark.data import Batch
 from benchmark.settings import parse_settings
-from benchmark.synthetic import Blobs
 
 ALPHA = 0.03
 

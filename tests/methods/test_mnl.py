@@ -11,7 +11,7 @@ from benchmark.methods.mnl import MNL, margins, negative_loss, released_loss, ri
 from torch.nn import functional as F
 
 from benchmark.check.methods import same_state, train
-from benchmark.synthetic import Blobs
+from benchmark.check.synthetic import Blobs
 
 LOSSES = {"negative": negative_loss, "released": released_loss}
 

@@ -7,7 +7,7 @@ import torch
 from benchmark.methods.mslr import MSLR, adjusted
 
 from benchmark.check.methods import same_state, train
-from benchmark.synthetic import Blobs
+from benchmark.check.synthetic import Blobs
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ import torch
 from benchmark.methods._confidence import confidences, discrepancies
 from benchmark.methods.ogm import OGM, RATIOS, coefficient
 
-from benchmark.synthetic import Blobs
-from benchmark.train import Trainer
+from benchmark.check.synthetic import Blobs
+from benchmark.train.trainer import Trainer
 
 
 @pytest.mark.parametrize(

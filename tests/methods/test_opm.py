@@ -11,7 +11,7 @@ from benchmark.methods._confidence import discrepancies
 from benchmark.methods.opm import OPM, drop, drop_rate
 from torch.nn import functional as F
 
-from benchmark.synthetic import Blobs
+from benchmark.check.synthetic import Blobs
 
 DIMS = {"audio": 3, "video": 4, "text": 2}
 

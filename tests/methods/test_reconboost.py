@@ -9,7 +9,7 @@ from benchmark.methods.reconboost import ReconBoost, kl_boosting_loss, plan, rel
 from torch.nn import functional as F
 
 from benchmark.check.methods import same_state, train
-from benchmark.synthetic import Blobs
+from benchmark.check.synthetic import Blobs
 
 
 def numpy_log_softmax(logits):

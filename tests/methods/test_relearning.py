@@ -12,7 +12,7 @@ from benchmark.methods.relearning import Relearning, cluster, draw_back, purity
 from torch import nn
 
 from benchmark.check.methods import train
-from benchmark.synthetic import Blobs
+from benchmark.check.synthetic import Blobs
 
 
 @pytest.mark.parametrize("seed", range(20))

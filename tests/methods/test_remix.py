@@ -9,8 +9,8 @@ from benchmark.methods._batches import join, take
 from benchmark.methods.remix import Remix, confidence
 
 from benchmark.check.methods import train
+from benchmark.check.synthetic import Blobs
 from benchmark.data import Batch
-from benchmark.synthetic import Blobs
 
 
 def test_confidence_equals_golden_numbers():

@@ -9,10 +9,10 @@ import torch
 from benchmark.methods.smv import SMV, THRESHOLDS, copies_by_modality, copies_by_sample, take
 
 from benchmark.check.methods import same_state, train
+from benchmark.check.synthetic import Blobs
 from benchmark.data import Batch
 from benchmark.model import Outputs
 from benchmark.seeds import generator
-from benchmark.synthetic import Blobs
 
 
 class Oracle(torch.nn.Module):

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from benchmark.check.methods import train
-from benchmark.synthetic import Blobs
+from benchmark.check.synthetic import Blobs
 
 
 @pytest.mark.parametrize("seed", range(20))

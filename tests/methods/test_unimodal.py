@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchmark.methods.unimodal import Unimodal
 
-from benchmark.synthetic import Blobs
+from benchmark.check.synthetic import Blobs
 
 
 def test_bare_name_stands_for_each_modality_in_turn():

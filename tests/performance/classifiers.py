@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import resnet18
 
+from benchmark.check.synthetic import Blobs
 from benchmark.data import Batch, Modality, Samples, TaskSpec
 from benchmark.model import Encoder
 from benchmark.protocol import Recipe
 from benchmark.run import Feed, Run
 from benchmark.settings import parse_settings
-from benchmark.synthetic import Blobs
 
 MANY = 20
 

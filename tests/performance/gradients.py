@@ -9,11 +9,11 @@ import sys
 
 import torch
 
-import benchmark.train
+import benchmark.train.trainer
+from benchmark.plan.sweep import open_dataset
 from benchmark.protocol import Recipe
 from benchmark.registry import METHODS
-from benchmark.spec import open_dataset
-from benchmark.train import Trainer, build_method, load_feeds
+from benchmark.train.trainer import Trainer, build_method, load_feeds
 
 CPU = torch.device("cpu")
 
@@ -38,11 +38,11 @@ def main(name: str = "dialpad", pairs: str = "10") -> None:
     recipe = Recipe(epochs=2 * int(pairs), batch_size=64, optimizer={"kind": "sgd", "lr": 0.01})
     method = build_method(kind, kind.Config(), dataset.task, recipe, 0, CPU)
     trainer = Trainer(method, load_feeds(dataset, recipe, CPU), recipe, 0, CPU)
-    meters = {"watched": benchmark.train.GradientMeter, "blind": Blind}
+    meters = {"watched": benchmark.train.trainer.GradientMeter, "blind": Blind}
     seconds: dict[str, list[float]] = {which: [] for which in meters}
     for epoch in range(recipe.epochs):
         which = list(meters)[epoch % 2]
-        benchmark.train.GradientMeter = meters[which]  # type: ignore[assignment,misc]
+        benchmark.train.trainer.GradientMeter = meters[which]  # type: ignore[assignment,misc]
         before = trainer.seconds["train"]
         trainer.run_epoch()
         seconds[which].append(trainer.seconds["train"] - before)

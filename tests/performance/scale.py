@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-import benchmark.synthetic
+import benchmark.check.synthetic
 from benchmark.records import RunFolder, State, Status, run_path
 
 BENCH = [sys.executable, "-P", "-m", "benchmark"]
@@ -73,7 +73,7 @@ def submission(folder: Path, count: int) -> None:
     wrapper.write_text(SBATCH.format(sbatch=shutil.which("sbatch"), log=log))
     wrapper.chmod(0o755)
     out = folder / f"submitted-{count}"
-    command = [*BENCH, "run", "--methods", "concat", "--datasets", str(Path(benchmark.synthetic.__file__))]
+    command = [*BENCH, "run", "--methods", "concat", "--datasets", str(Path(benchmark.check.synthetic.__file__))]
     command += ["--seeds", f"0-{count - 1}", "--on", "slurm", "--cluster", str(profile), "--detach", "--out", str(out)]
     env = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"}
     began, before = time.perf_counter(), os.times()

@@ -36,7 +36,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from benchmark.inputs.prepare import prepare
-from benchmark.launch import ALLOCATOR
+from benchmark.launch.launcher import ALLOCATOR
 from benchmark.run import Feed
 
 BATCH, ITEMS, LARGER = 64, 128, 20

@@ -25,7 +25,7 @@ from benchmark.method import Method
 from benchmark.protocol import Recipe, Sgd
 from benchmark.registry import DATASETS, METHODS
 from benchmark.settings import parse_settings
-from benchmark.train import Trainer, build_method, load_feeds
+from benchmark.train.trainer import Trainer, build_method, load_feeds
 
 PASSES: dict[str, tuple[float, float]] = {
     "agm": (2, 2),

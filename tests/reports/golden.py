@@ -6,10 +6,10 @@ import random
 import sys
 from pathlib import Path
 
-from benchmark.document import document
 from benchmark.records import scan
 from benchmark.registry import REPORTS
 from benchmark.report import compare, write
+from benchmark.tables.document import document
 
 
 def build(runs: Path, to: Path, shuffle: int, names: list[str]) -> None:

@@ -8,7 +8,7 @@ import pytest
 from benchmark.reports.budget import BudgetReport, equal_budget
 
 from benchmark.records import State
-from benchmark.table import FAILED, MISSING
+from benchmark.tables.table import FAILED, MISSING
 
 
 @pytest.fixture

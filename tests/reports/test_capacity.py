@@ -11,7 +11,7 @@ from benchmark.reports.capacity import CapacityReport, by_dataset, capacity
 
 from benchmark.records import State, scan
 from benchmark.report import compare
-from benchmark.table import FAILED, MISSING
+from benchmark.tables.table import FAILED, MISSING
 
 
 @pytest.fixture

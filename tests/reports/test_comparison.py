@@ -11,7 +11,7 @@ from benchmark.reports._marks import paired, place
 from benchmark.reports.comparison import ComparisonReport, fused, summary, unimodal
 
 from benchmark.records import State
-from benchmark.table import FAILED, MISSING, UNSUPPORTED, Mark
+from benchmark.tables.table import FAILED, MISSING, UNSUPPORTED, Mark
 
 BEST, SECOND, NONE = Mark.BEST, Mark.SECOND, Mark.NONE
 

@@ -8,7 +8,7 @@ from benchmark.reports.gap import FEW, NO_FIT, Fit, Gap, GapReport, closing, con
 from scipy.optimize import curve_fit
 
 from benchmark.records import State
-from benchmark.table import FAILED, MISSING
+from benchmark.tables.table import FAILED, MISSING
 
 
 @pytest.fixture

@@ -166,7 +166,7 @@ def test_a_fragment_compiles_alone_in_a_paper_with_booktabs_under_either_font_en
 
 @needs_latex
 def test_a_paper_with_the_fonts_can_print_what_others_print_as_code_points(tmp_path):
-    from benchmark.table import Cell, Column, Table
+    from benchmark.tables.table import Cell, Column, Table
 
     (tmp_path / "t.tex").write_text(Table("", [Column("acc")], [("方法 x", [Cell((1.0,))])]).to_latex(), "utf-8")
     define = "\\newcommand{\\benchchar}[2]{(glyph #1)}"

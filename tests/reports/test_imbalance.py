@@ -21,9 +21,9 @@ from benchmark.reports.imbalance import (
     signals,
 )
 
-import benchmark.missing
 from benchmark.records import State
-from benchmark.table import FAILED, MISSING, UNSUPPORTED
+from benchmark.robustness import missing_modalities
+from benchmark.tables.table import FAILED, MISSING, UNSUPPORTED
 
 NAMES = ("audio", "video")
 
@@ -70,7 +70,10 @@ def shown(table):
 
 
 def test_it_knows_the_file_as_the_evaluation_writes_it():
-    assert (FILE, SCHEMA) == (benchmark.missing.FILE, benchmark.missing.SCHEMA)
+    assert (FILE, SCHEMA) == (
+        missing_modalities.FILE,
+        missing_modalities.SCHEMA,
+    )
 
 
 # --- measures ------------------------------------------------------------------------------------------------------

@@ -11,10 +11,10 @@ import sys
 import pytest
 from benchmark.reports.missing import FILE, FILLS, MIXED, RATES, SCHEMA, MissingReport, read, read_all, summary
 
-import benchmark.missing
 from benchmark.records import State, scan, view
 from benchmark.report import compare
-from benchmark.table import FAILED, MISSING
+from benchmark.robustness import missing_modalities
+from benchmark.tables.table import FAILED, MISSING
 
 
 @pytest.fixture
@@ -51,9 +51,9 @@ def cells(content):
 
 def test_it_knows_the_file_as_the_evaluation_writes_it():
     assert (FILE, SCHEMA, MIXED, list(FILLS)) == (
-        benchmark.missing.FILE, benchmark.missing.SCHEMA, benchmark.missing.MIXED, list(benchmark.missing.FILLS),
+        missing_modalities.FILE, missing_modalities.SCHEMA, missing_modalities.MIXED, list(missing_modalities.FILLS),
     )  # fmt: skip
-    assert set(RATES) <= set(benchmark.missing.RATES)
+    assert set(RATES) <= set(missing_modalities.RATES)
 
 
 def test_it_imports_no_torch():

@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 from benchmark.reports.noise import ALL, FILE, SCHEMA, SINGLE, STRENGTHS, NoiseReport, read_all, summary
 
-import benchmark.noise
 from benchmark.records import State
-from benchmark.table import FAILED, MISSING, UNSUPPORTED
+from benchmark.robustness import noisy_inputs
+from benchmark.tables.table import FAILED, MISSING, UNSUPPORTED
 
 STEM = "noise-blobs--unified"
 
@@ -25,7 +25,7 @@ def evaluated(made_up):
         rows = [
             {"modality": name, "strength": strength, "accuracy": 0.9 - slope * strength * (1 + step), "macro_f1": 0.5}
             for step, name in enumerate(("audio", "video", ALL))
-            for strength in benchmark.noise.STRENGTHS
+            for strength in noisy_inputs.STRENGTHS
         ]
         folder.write(FILE, {"schema": SCHEMA, "id": folder.read_record()["id"], "rows": rows})
         return folder
@@ -38,8 +38,12 @@ def built(comparisons):
 
 
 def test_it_knows_the_file_as_the_evaluation_writes_it():
-    assert (FILE, SCHEMA, ALL) == (benchmark.noise.FILE, benchmark.noise.SCHEMA, benchmark.noise.ALL)
-    assert {*STRENGTHS, SINGLE} <= set(benchmark.noise.STRENGTHS)
+    assert (FILE, SCHEMA, ALL) == (
+        noisy_inputs.FILE,
+        noisy_inputs.SCHEMA,
+        noisy_inputs.ALL,
+    )
+    assert {*STRENGTHS, SINGLE} <= set(noisy_inputs.STRENGTHS)
 
 
 def test_the_table_has_means_over_seeds_of_all_and_of_single_modalities(evaluated, comparison_of, tmp_path):

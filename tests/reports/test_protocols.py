@@ -7,7 +7,7 @@ import yaml
 from benchmark.reports.protocols import BASELINE, ProtocolsReport, by_dataset, protocols
 
 from benchmark.records import State
-from benchmark.table import FAILED, MISSING
+from benchmark.tables.table import FAILED, MISSING
 
 
 def tables(comparisons):

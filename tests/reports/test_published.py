@@ -11,7 +11,7 @@ from benchmark.reports.published import FIELDS, FOLDER, PublishedReport, beside,
 
 from benchmark.errors import UserError
 from benchmark.records import State
-from benchmark.table import FAILED, MISSING
+from benchmark.tables.table import FAILED, MISSING
 
 LINE = {
     "paper": "A (2025)", "table": "Table 1", "dataset": "blobs", "method": "concat", "head": "fused",

@@ -11,7 +11,7 @@ from benchmark.reports.ranks import RanksReport, draw, nemenyi, rank, rankings, 
 from scipy import stats
 
 from benchmark.records import State
-from benchmark.table import Mark
+from benchmark.tables.table import Mark
 
 
 def made_scores(num_datasets, num_methods, seed=0, slope=0.3):

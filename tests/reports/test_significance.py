@@ -15,7 +15,7 @@ from benchmark.reports._marks import paired
 from benchmark.reports.significance import SignificanceReport, significance
 
 from benchmark.records import State
-from benchmark.table import FAILED, MISSING
+from benchmark.tables.table import FAILED, MISSING
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from benchmark.reports import tsne
 from benchmark.reports.tsne import TSNEReport, draw, embed, first_seeds, knn, looks, read, separation, silhouette
 
 from benchmark.records import State
-from benchmark.table import FAILED, MISSING
+from benchmark.tables.table import FAILED, MISSING
 
 LABELS = np.repeat([0, 1], 20)
 IDS = [f"clip{number:03d}" for number in range(len(LABELS))]

@@ -9,11 +9,11 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmark.cli import app
+from benchmark.plan.sweep import Sweep, plan
 from benchmark.site.command import reproduce, typed
-from benchmark.spec import Sweep, plan
 
 OTHER = """
-from benchmark.synthetic import Blobs
+from benchmark.check.synthetic import Blobs
 from benchmark.methods.concat import Concat
 
 class Mine(Concat):

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 import pytest
 
 from benchmark.records import RunFolder, State, scan
-from benchmark.site.curves import curves
+from benchmark.site.curve_data import curves
 from benchmark.site.pages import as_data, build, duration, write_site
 from benchmark.site.reading import LOG_BYTES, number, read_log, read_run
 from benchmark.site.rows import summarise

@@ -8,13 +8,13 @@ import time
 import pytest
 
 from benchmark.errors import UserError
-from benchmark.launch import gpu_number
+from benchmark.launch.launcher import gpu_number
+from benchmark.plan.sweep import Sweep, plan
 from benchmark.records import RunFolder, State, Status, machine
 from benchmark.slurm import scheduler
 from benchmark.slurm.preflight import file_system, sbatch_options
 from benchmark.slurm.profile import Request, minutes, read_profile
 from benchmark.slurm.scheduler import GONE, Job, Partition, SilentError
-from benchmark.spec import Sweep, plan
 
 
 @pytest.mark.parametrize(
@@ -148,8 +148,8 @@ def test_elsewhere_the_heartbeat_decides_and_here_the_lock(tmp_path, host, ago, 
 def test_a_run_that_beats_elsewhere_is_not_touched_but_one_of_the_same_job_is_taken_over(tmp_path, blobs):
     from filelock import Timeout
 
-    from benchmark.attempt import Attempt
-    from benchmark.execute import execute
+    from benchmark.train.attempt import Attempt
+    from benchmark.train.execute import execute
 
     spec = plan(Sweep(["concat"], [blobs], [0], recipe={"epochs": 1})).runs[0]
     folder = RunFolder(spec.folder(tmp_path))

@@ -1,0 +1,84 @@
+"""What a user types: seeds, names with settings in brackets, assignments."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+from benchmark.errors import Problem, Problems, UserError
+from benchmark.settings import is_balanced, parse_value, split_list
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Read `0-4`, `0,1,7` or `5` (that one seed).
+
+    Raises:
+        UserError: when it is empty or not made of whole numbers.
+    """
+    seeds: list[int] = []
+    for part in split_list(text):
+        first, dash, last = part.partition("-")
+        try:
+            seeds += range(int(first), int(last) + 1) if dash else [int(first)]
+        except ValueError:
+            seeds = []
+            break
+    if not seeds:
+        raise UserError(Problem("--seeds", "whole numbers such as 0-4, 0,1,7 or 5", repr(text)))
+    return list(dict.fromkeys(seeds))
+
+
+def parse_bracketed(token: str) -> tuple[str, list[dict[str, Any]]]:
+    """Read `name[key=value,value,other=value]` into the name and the grid of its settings.
+
+    Raises:
+        UserError: when brackets do not match or an entry is no assignment.
+    """
+    name, bracket, rest = token.partition("[")
+    if not bracket:
+        return name, [{}]
+    wrong = Problem(repr(token), "name[key=value,...]", "unbalanced brackets or an entry without a key")
+    if not rest.endswith("]") or not is_balanced(token):
+        raise UserError(wrong)
+    options: dict[str, list[Any]] = {}
+    for entry in split_list(rest[:-1]):
+        key, equals, value = entry.partition("=")
+        if equals:
+            options[key.strip()] = [parse_value(value.strip())]
+        elif options:
+            options[next(reversed(options))].append(parse_value(entry))
+        else:
+            raise UserError(wrong)
+    return name, [dict(zip(options, values, strict=True)) for values in itertools.product(*options.values())]
+
+
+def parse_assignments(settings: Sequence[str], problems: Problems | None = None) -> dict[str, dict[str, Any]]:
+    """Read `target.key=value` assignments into {target: {key: value}}; dots in the key nest.
+
+    Args:
+        settings: the assignments as typed.
+        problems: takes what is wrong with malformed ones, so that the others are kept.
+
+    Raises:
+        UserError: with every malformed assignment, where `problems` is not given.
+    """
+    found = Problems() if problems is None else problems
+    assigned: dict[str, dict[str, Any]] = {}
+    for setting in settings:
+        with found.collect():
+            path, equals, value = setting.partition("=")
+            target, dot, key = path.strip().partition(".")
+            if not (equals and dot and target and key):
+                raise UserError(Problem("--set", "target.key=value, such as ogm.alpha=0.3", repr(setting)))
+            *parents, leaf = key.split(".")
+            inner = assigned.setdefault(target, {})
+            for parent in parents:
+                inner = inner.setdefault(parent, {})
+                if not isinstance(inner, dict):
+                    got = f"{setting!r} below the value {inner!r}"
+                    raise UserError(Problem("--set", "a key that holds others", got))
+            inner[leaf] = parse_value(value.strip())
+    if problems is None:
+        found.raise_any()
+    return assigned

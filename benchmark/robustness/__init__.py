@@ -1,0 +1,1 @@
+"""Trained models on inputs that are not as in training: missing modalities and noise."""

@@ -1,0 +1,121 @@
+"""Finished models evaluated again, without training: with modalities missing, and with noise on them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmark.data import TaskSpec
+from benchmark.errors import Problem, UserError
+from benchmark.method import Method
+from benchmark.plan.spec import RunSpec, build_dataset, load_method
+from benchmark.records import RunFolder
+from benchmark.robustness import missing_modalities, noisy_inputs
+from benchmark.robustness.missing_modalities import moments_of
+from benchmark.robustness.noisy_inputs import Noise, tokens_of
+from benchmark.seeds import seed_everything
+from benchmark.settings import parse_settings
+from benchmark.train.evaluation import BEST_VALID
+from benchmark.train.execute import describe, load, load_planned
+from benchmark.train.trainer import Feeds, build_method
+
+FILES = {missing_modalities.FILE: missing_modalities.SCHEMA, noisy_inputs.FILE: noisy_inputs.SCHEMA}
+"""{file of a run's folder: version}"""
+
+
+@dataclass(frozen=True)
+class _Data:
+    """What runs on the same data share."""
+
+    task: TaskSpec
+    feeds: Feeds
+    noise: Noise
+
+
+@dataclass
+class Evaluator:
+    """Evaluates finished runs one after the other; runs on the same data share one loading of it."""
+
+    data_root: Path | None
+    device: torch.device
+    _loaded: tuple[str, _Data] | None = None
+
+    def evaluate(self, folder: RunFolder) -> None:
+        """Evaluate the best-valid model of a finished run and write its missing.json and noise.json.
+
+        Raises:
+            RecordError: when the run's own files cannot be read.
+            UserError: when data or code are not what the run was made with, the checkpoint is damaged, or it is not
+                the one that the record was made with.
+        """
+        torch.use_deterministic_algorithms(True, warn_only=True)  # as in training
+        record = folder.read_record()
+        spec = parse_settings(RunSpec, folder.read_spec(), str(folder.path / "spec.yaml"))
+        kind, config = load_method(spec)
+        data = self._data(spec)
+        method = build_method(kind, config, data.task, spec.recipe, spec.seed, self.device)
+        _restore(method, folder.checkpoints / f"{BEST_VALID.name}.pt")
+        for name, content in _measure(method, data, spec):
+            _check_record(folder, record, content)
+            folder.write(name, {"schema": FILES[name], "id": record["id"], **content})
+
+    def _data(self, spec: RunSpec) -> _Data:
+        dataset = build_dataset(spec, self.data_root)
+        used = {"dataset", "fingerprint", "split", "weights", "recipe"}
+        key = json.dumps(spec.model_dump(mode="json", include=used), sort_keys=True)
+        if self._loaded is None or self._loaded[0] != key:
+            self._loaded = None  # frees what was loaded before
+            feeds = load_planned(spec, dataset, self.device)
+            noisy = Noise(spec.dataset.name, moments_of(feeds.train), tokens_of(feeds.train))
+            self._loaded = key, _Data(dataset.task, feeds, noisy)
+        return self._loaded[1]
+
+
+def is_evaluated(folder: RunFolder, run_id: str) -> bool:
+    """Tell whether a run has sound files of its own from an evaluation of this version."""
+    return all(_is_sound(folder.path / name, schema, run_id) for name, schema in FILES.items())
+
+
+def _is_sound(path: Path, schema: int, run_id: str) -> bool:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and (content.get("schema"), content.get("id")) == (schema, run_id)
+
+
+def _measure(method: Method, data: _Data, spec: RunSpec) -> Iterator[tuple[str, dict[str, list[dict[str, Any]]]]]:
+    """Yield each file's name and content."""
+    seed_everything(spec.seed, "missing")
+    yield missing_modalities.FILE, missing_modalities.measure(method, data.feeds, data.noise.moments, spec.dataset.name)
+    seed_everything(spec.seed, "noise")
+    yield noisy_inputs.FILE, noisy_inputs.measure(method, data.feeds, data.noise)
+
+
+def _restore(method: Method, path: Path) -> None:
+    try:
+        method.load_state_dict(load(path)["method"])
+    except Exception as error:  # noqa: BLE001  a damaged checkpoint raises whatever its bytes lead to
+        raise UserError(
+            Problem(str(path), "the weights of the best epoch", describe(error), "Train again: bench run --force.")
+        ) from None
+
+
+def _check_record(folder: RunFolder, record: Mapping[str, Any], content: Mapping[str, list[dict[str, Any]]]) -> None:
+    """Refuse a checkpoint that, on inputs as they are, does not score what the record says."""
+    expected = record["rules"][BEST_VALID.name]["test"]["fused"]["accuracy"]
+    for row in content["rows"]:
+        if 0 in (row.get("rate"), row.get("strength")) and row["accuracy"] != expected:
+            raise UserError(
+                Problem(
+                    str(folder.checkpoints / f"{BEST_VALID.name}.pt"),
+                    f"the record's test accuracy {expected:.6f} with nothing missing",
+                    f"{row['accuracy']:.6f}",
+                    "Use the device that it was trained on, or train again: bench run --force.",
+                )
+            )

@@ -1,0 +1,1 @@
+"""Tables and figures as files: LaTeX, Markdown, CSV, pictures, and the document that includes them all."""

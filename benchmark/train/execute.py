@@ -1,0 +1,368 @@
+"""One run in one process: from a spec to a finished folder, or to a failed one that says why."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import platform
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from importlib.metadata import version
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from filelock import Timeout
+
+from benchmark import __version__
+from benchmark.data import Dataset
+from benchmark.errors import Problem, UserError
+from benchmark.method import Method
+from benchmark.plan.snapshot import code_version
+from benchmark.plan.spec import RunSpec, build_dataset, load_method
+from benchmark.records import SCHEMA, RunFolder, State, Status, machine, to_json, write_atomic
+from benchmark.seeds import seed_everything
+from benchmark.train.attempt import BUSY, STOP_SIGNAL, Attempt
+from benchmark.train.cost import flops, num_parameters, peak_memory, start_memory
+from benchmark.train.evaluation import BEST_VALID, LAST, RULES, Logits, Rule, encode, predict, probe, score
+from benchmark.train.trainer import Feeds, Trainer, build_method, load_feeds
+
+log = logging.getLogger(__name__)
+
+PACKAGES = ("torch", "torchaudio", "torchvision", "numpy", "scipy", "scikit-learn", "pandas", "pyarrow")
+"""Libraries whose versions go into env.json."""
+
+LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
+
+
+class Stopped(Exception):
+    """A run was asked to stop and did so right after a checkpoint."""
+
+
+def execute(spec: RunSpec, attempt: Attempt, stop: threading.Event | None = None) -> State:
+    """Train, evaluate and record one run; go on from its last checkpoint if there is one.
+
+    Never raises for what goes wrong inside the run: that is written to status.json and log.txt.
+
+    Args:
+        spec: what to train.
+        attempt: where and how.
+        stop: set by others when the run is to stop after the epoch in hand.
+
+    Raises:
+        filelock.Timeout: when another process is working on this run.
+    """
+    folder = RunFolder(spec.folder(attempt.out))
+    with folder.lock():
+        if folder.is_done() and not attempt.force:
+            return State.DONE
+        _leave_to_others(folder, attempt)
+        if attempt.force:
+            folder.clear()
+        with beating(folder, attempt):
+            status = _start(spec, folder, attempt)
+            try:
+                _train(spec, folder, attempt, status, stop or threading.Event())
+                files = folder.size_of("spec.yaml", "record.json", folder.predictions.name, folder.embeddings.name)
+                final = replace(folder.read_status(), state=State.DONE, cause="", sizes=files)
+            except (KeyboardInterrupt, Stopped) as end:
+                cause = str(end) or "stopped by the user"
+                final = replace(folder.read_status(), state=State.INTERRUPTED, cause=cause)
+            except Exception as error:
+                log.error("%s", traceback.format_exc())
+                final = replace(folder.read_status(), state=State.FAILED, cause=describe(error))
+            folder.write_status(replace(final, updated=time.time()))
+        return final.state
+
+
+def _leave_to_others(folder: RunFolder, attempt: Attempt) -> None:
+    """Raise `filelock.Timeout` when a process on another machine, where our lock may not reach, works on the run."""
+    status = folder.last_status()
+    own_past = bool(attempt.job) and status.job == attempt.job  # the scheduler ended that one before it started this
+    if folder.is_beating(status) and not own_past:
+        raise Timeout(str(folder.path))
+
+
+@contextmanager
+def beating(folder: RunFolder, attempt: Attempt) -> Iterator[None]:
+    """Give a sign of life of a run now and then, from a thread of its own.
+
+    A worker of a cluster's job also ends when its launcher does: it must not live on outside what the job was given.
+    """
+    over = threading.Event()
+    launcher = multiprocessing.parent_process() if attempt.job else None
+
+    def beat() -> None:
+        while True:
+            try:
+                folder.beat()
+            except OSError as error:  # a full or absent disk for a moment is for the run itself to meet
+                log.warning("no sign of life: %s", error)
+            if over.wait(attempt.heartbeat):
+                return
+            if launcher is not None and not launcher.is_alive():
+                log.error("the launcher is gone, and the job with it")
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def describe(error: Exception) -> str:
+    """Return the cause of a failure in a line."""
+    if isinstance(error, torch.cuda.OutOfMemoryError):
+        return "out of GPU memory; try a smaller --batch-size"
+    if isinstance(error, UserError):
+        return " ".join(map(str, error.problems))
+    return f"{type(error).__name__}: {error}".split("\n")[0]
+
+
+def _start(spec: RunSpec, folder: RunFolder, attempt: Attempt) -> Status:
+    before = folder.last_status()
+    ends = (*before.ends, before.cause or f"no word from {before.host}") if before.attempts else ()
+    write_atomic(folder.path / "spec.yaml", spec.to_yaml().encode())
+    folder.write("env.json", environment(attempt.device))
+    now = time.time()
+    status = Status(
+        State.RUNNING,
+        before.attempts + 1,
+        before.epoch,
+        spec.recipe.epochs,
+        before.metric,
+        host=machine(),
+        pid=os.getpid(),
+        device=attempt.device,
+        started=now,
+        updated=now,
+        job=attempt.job,
+        gpu=attempt.gpu,
+        heartbeat=attempt.heartbeat,
+        first_epoch=before.epoch,
+        stalled=before.stalled + 1,
+        ends=ends,
+        dataset=spec.dataset.label,
+        method=spec.method.label,
+        seed=spec.seed,
+        sizes=folder.size_of("spec.yaml"),
+    )
+    folder.write_status(status)
+    log.info("attempt %d of %s", status.attempts, spec.title)
+    return status
+
+
+def _train(spec: RunSpec, folder: RunFolder, attempt: Attempt, status: Status, stop: threading.Event) -> None:
+    began = time.perf_counter()
+    device = torch.device(attempt.device)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    start_memory(device)
+    dataset = build_dataset(spec, attempt.data_root)
+    kind, config = load_method(spec)
+    feeds = load_planned(spec, dataset, device)
+    build = partial(build_method, kind, config, dataset.task, spec.recipe, spec.seed, device)
+    trainer = Trainer(build(), feeds, spec.recipe, spec.seed, device)
+    before = _resume(trainer, folder)
+
+    def elapsed() -> float:
+        return before + time.perf_counter() - began
+
+    status = replace(status, epoch=trainer.epoch, first_epoch=trainer.epoch, started=time.time())
+    while trainer.epoch < spec.recipe.epochs:
+        if stop.is_set():
+            raise Stopped(f"stopped by the scheduler after epoch {trainer.epoch}")
+        line, improved = trainer.run_epoch()
+        folder.append_history(line)
+        for rule in improved:
+            if rule is not LAST:  # the last model is in the checkpoint that resuming needs
+                keep = trainer.method.state_dict() if rule is BEST_VALID else None
+                save(folder.checkpoints / f"{rule.name}.pt", {"method": keep, "test": trainer.test_logits})
+        save(folder.checkpoints / "last.pt", {**trainer.state(), "total": elapsed()})
+        metric = line["valid"]["fused"]["accuracy"]
+        status = replace(status, epoch=trainer.epoch, metric=metric, updated=time.time(), stalled=0)
+        folder.write_status(status)
+    _finish(spec, folder, trainer, build, elapsed)
+
+
+def load_planned(spec: RunSpec, dataset: Dataset, device: torch.device) -> Feeds:
+    """Load the data of a run.
+
+    Raises:
+        UserError: when data, split or pretrained weights are not those that the run was planned with.
+    """
+    feeds = load_feeds(dataset, spec.recipe, device)
+    found = {"data": dataset.fingerprint(), "split": feeds.split, "weights": dict(dataset.weights())}
+    planned = {"data": spec.fingerprint, "split": spec.split, "weights": spec.weights}
+    if other := [what for what in planned if found[what] != planned[what]]:
+        where, advice = f"data set {spec.dataset.label}", "Give the command again to train on what is there now."
+        problems = [Problem(where, f"the {w} of the plan, {planned[w]}", f"{found[w]}", advice) for w in other]
+        raise UserError(*problems)
+    return feeds
+
+
+def _resume(trainer: Trainer, folder: RunFolder) -> float:
+    """Load the last checkpoint if there is a sound one; return the seconds spent before it."""
+    path = folder.checkpoints / "last.pt"
+    if not path.exists():
+        folder.cut_history(0)
+        return 0.0
+    try:
+        state = load(path)
+        for rule in RULES:
+            if rule is not LAST:
+                load(folder.checkpoints / f"{rule.name}.pt")
+        folder.cut_history(state["epoch"])
+    except Exception as error:  # a damaged checkpoint raises whatever its bytes lead to
+        log.warning("starting over: the checkpoint cannot be used (%s)", error)
+        folder.cut_history(0)
+        return 0.0
+    trainer.load_state(state)
+    log.info("resuming after epoch %d", trainer.epoch)
+    return float(state["total"])
+
+
+def _finish(
+    spec: RunSpec, folder: RunFolder, trainer: Trainer, build: Callable[[], Method], elapsed: Callable[[], float]
+) -> None:
+    """Write predictions, embeddings and the record from what the rules chose."""
+    began = time.perf_counter()
+    feeds, rules, tables = trainer.feeds, {}, []
+    history = folder.read_history()
+    for rule in RULES:
+        seed_everything(spec.seed, "finish", rule.name)
+        epoch = trainer.choices[rule.name].epoch
+        method, logits = _chosen(rule, trainer, folder, build)
+        entry: dict[str, Any] = {"epoch": epoch, "valid": history[epoch]["valid"]}
+        entry["test"] = score(logits, feeds.test.labels, full=True)
+        if method is not None:
+            train, test = encode(method, feeds.train), encode(method, feeds.test)
+            entry["probe"] = {m: probe(train[m], feeds.train.labels, test[m], feeds.test.labels) for m in train}
+            if rule is BEST_VALID:
+                _write_embeddings(folder, test, feeds)
+        rules[rule.name] = entry
+        tables.append(_prediction_table(rule.name, logits, feeds))
+    trainer.seconds["evaluate"] += time.perf_counter() - began
+    buffer = pa.BufferOutputStream()
+    # no two logits are alike: a dictionary of them would cost a third in size and half in reading
+    pq.write_table(pa.concat_tables(tables), buffer, use_dictionary=["rule", "id"])
+    write_atomic(folder.predictions, buffer.getvalue().to_pybytes())
+    record = {
+        "schema": SCHEMA,
+        "id": spec.id,
+        "rules": rules,
+        "modalities": list(trainer.method.task.modalities),
+        "class_names": list(trainer.method.task.class_names),
+        "num_samples": {name: len(getattr(feeds, name)) for name in ("train", "valid", "test")},
+        "num_parameters": num_parameters(trainer.method),
+        "flops": flops(trainer.method, next(feeds.test.in_order())),
+        "seconds": {**trainer.seconds, "total": elapsed()},
+        "memory": peak_memory(trainer.run.device),
+        "files": {path.name: path.stat().st_size for path in (folder.predictions, folder.embeddings)},
+    }
+    write_atomic(folder.path / "record.json", to_json(record))
+
+
+def _chosen(
+    rule: Rule, trainer: Trainer, folder: RunFolder, build: Callable[[], Method]
+) -> tuple[Method | None, Logits]:
+    """Return the model of a rule's epoch, None where none was kept, and its test logits."""
+    if rule is LAST:
+        return trainer.method, predict(trainer.method, trainer.feeds.test)
+    saved = load(folder.checkpoints / f"{rule.name}.pt")
+    if saved["method"] is None:
+        return None, saved["test"]
+    method = build()
+    method.load_state_dict(saved["method"])
+    return method, saved["test"]
+
+
+def _prediction_table(rule: str, logits: Logits, feeds: Feeds) -> pa.Table:
+    count = len(feeds.test_ids)
+    columns: dict[str, Any] = {
+        "rule": pa.array([rule] * count),
+        "id": pa.array(feeds.test_ids),
+        "label": pa.array(feeds.test.labels.cpu().numpy()),
+    }
+    for head, values in logits.items():
+        columns[head] = pa.FixedSizeListArray.from_arrays(pa.array(values.numpy().ravel()), values.shape[1])
+    return pa.table(columns)
+
+
+def _write_embeddings(folder: RunFolder, features: Mapping[str, Any], feeds: Feeds) -> None:
+    buffer = BytesIO()
+    np.savez(buffer, labels=feeds.test.labels.cpu().numpy(), ids=np.array(feeds.test_ids), **features)
+    write_atomic(folder.embeddings, buffer.getvalue())
+
+
+def save(path: Path, state: Mapping[str, Any]) -> None:
+    """Write a checkpoint in one step."""
+    buffer = BytesIO()
+    torch.save(dict(state), buffer)
+    write_atomic(path, buffer.getvalue())
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read a checkpoint; plain values and tensors only."""
+    content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return content
+
+
+def environment(device: str) -> dict[str, Any]:
+    """Describe the machine, the versions and the code of a run."""
+    gpu = torch.cuda.get_device_name(device) if device.startswith("cuda") else None
+    return {
+        "modalbench": __version__,
+        **code_version(),
+        "argv": sys.argv,
+        "host": machine(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "device": device,
+        "gpu": gpu,
+        "threads": torch.get_num_threads(),
+        "packages": {name: version(name) for name in PACKAGES},
+    }
+
+
+def work(spec: RunSpec, attempt: Attempt) -> None:
+    """Body of a worker process: set it up, execute, and tell the launcher by exit code."""
+    folder = RunFolder(spec.folder(attempt.out))
+    folder.path.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(descriptor, 1)  # whatever libraries print belongs to the run's log
+    os.dup2(descriptor, 2)
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, force=True)
+    stop = threading.Event()
+    signal.signal(STOP_SIGNAL, lambda *_: stop.set())
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a launcher on a cluster ignores it, and we are its child
+    try:
+        with single_run(attempt.threads):
+            execute(spec, attempt, stop)
+    except Timeout:
+        sys.exit(BUSY)
+
+
+@contextmanager
+def single_run(threads: int) -> Iterator[None]:
+    """Give this process the threads of one run, and the settings that make its numbers repeat."""
+    from threadpoolctl import threadpool_limits
+
+    torch.set_num_threads(threads)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what deterministic matrix products on a GPU ask for
+    with threadpool_limits(threads):
+        yield

@@ -1,0 +1,177 @@
+"""The one training loop. Everything that all methods share, nothing that only some need."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from benchmark.data import Dataset, TaskSpec, carve
+from benchmark.method import Method
+from benchmark.protocol import Recipe
+from benchmark.run import Feed, Run
+from benchmark.seeds import seed_everything
+from benchmark.settings import Settings
+from benchmark.train.evaluation import RULES, Logits, Rule, Scores, predict, score
+from benchmark.train.gradients import GradientMeter
+
+
+class UnownedParameters(RuntimeError):
+    """Trainable parameters are in no registered optimizer."""
+
+
+@dataclass(frozen=True)
+class Feeds:
+    """The splits of a run, on its device."""
+
+    train: Feed
+    valid: Feed
+    test: Feed
+    test_ids: list[str]
+    split: str
+    """Digest of which sample is where."""
+
+
+def load_feeds(dataset: Dataset, recipe: Recipe, device: torch.device) -> Feeds:
+    """Load a data set and divide it into feeds, each holding its own samples only."""
+    samples = dataset.load()
+    split = dataset.split(samples, recipe.valid_share)
+    parts = {name: samples.subset(getattr(split, name)) for name in ("train", "valid", "test")}
+    sizes = {"train": recipe.batch_size, "valid": recipe.eval_batch_size, "test": recipe.eval_batch_size}
+    feeds = {name: Feed(dataset, part, device, sizes[name]) for name, part in parts.items()}
+    return Feeds(**feeds, test_ids=list(parts["test"].ids), split=split.digest(samples.ids))
+
+
+def build_method(
+    kind: type[Method], config: Settings, task: TaskSpec, recipe: Recipe, seed: int, device: torch.device
+) -> Method:
+    """Construct a method whose initial weights depend on the seed alone, on its device."""
+    seed_everything(seed, "init")
+    method = kind(config, task)  # type: ignore[arg-type]
+    if recipe.precision == "bf16":
+        method.net.use_bfloat16()
+    return method.to(device)
+
+
+@dataclass
+class Choice:
+    """The best epoch so far by one rule."""
+
+    epoch: int
+    key: tuple[float, ...]
+
+
+class Trainer:
+    """Trains one method for one run, epoch by epoch.
+
+    Attributes:
+        epoch: the next epoch to train.
+        choices: the best epoch so far by each rule.
+        test_logits: the test logits of the last epoch evaluated.
+        seconds: time spent in `train` and `evaluate`, over all attempts.
+    """
+
+    def __init__(self, method: Method, feeds: Feeds, recipe: Recipe, seed: int, device: torch.device) -> None:
+        self.method = method
+        self.feeds = feeds
+        self.recipe = recipe
+        self.seed = seed
+        self.epoch = 0
+        self.choices: dict[str, Choice] = {}
+        self.test_logits: Logits = {}
+        self.seconds = {"train": 0.0, "evaluate": 0.0}
+        train, held_out = _hold_out(feeds.train, method.held_out_share)
+        self.run = Run(train, held_out, recipe, seed, device, method.task.num_classes)
+        seed_everything(seed, "attach")
+        method.attach(self.run)
+
+    def state(self) -> dict[str, Any]:
+        """Return what resuming needs, in types that load with `weights_only=True`."""
+        return {
+            "epoch": self.epoch,
+            "method": self.method.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.run.optimizers],
+            "choices": {name: [choice.epoch, list(choice.key)] for name, choice in self.choices.items()},
+            "seconds": dict(self.seconds),
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Continue exactly where `state` was taken."""
+        seed_everything(self.seed, "load")
+        self.method.load_state_dict(state["method"])
+        for optimizer, saved in zip(self.run.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        self.epoch = state["epoch"]
+        self.choices = {name: Choice(epoch, tuple(key)) for name, (epoch, key) in state["choices"].items()}
+        self.seconds = dict(state["seconds"])
+
+    def run_epoch(self) -> tuple[dict[str, Any], list[Rule]]:
+        """Train and evaluate one epoch.
+
+        Returns:
+            Its line of the history, and the rules for which it is the best so far.
+
+        Raises:
+            NonFiniteLoss, NonFiniteLogits, UnownedParameters: when the run must not go on.
+        """
+        began = time.perf_counter()
+        trained = self._train()
+        evaluated = time.perf_counter()
+        valid, test = self.evaluate()
+        line = {"epoch": self.epoch, **trained, "valid": valid, "test": test}
+        improved = []
+        for rule in RULES:
+            key = rule.key(line)
+            if rule.name not in self.choices or key > self.choices[rule.name].key:
+                self.choices[rule.name] = Choice(self.epoch, key)
+                improved.append(rule)
+        self.epoch += 1
+        self.seconds["train"] += evaluated - began
+        self.seconds["evaluate"] += time.perf_counter() - evaluated
+        return line, improved
+
+    def evaluate(self) -> tuple[Scores, Scores]:
+        """Score validation and test. Changes nothing that training sees."""
+        seed_everything(self.seed, self.epoch, "evaluate")
+        valid = score(predict(self.method, self.feeds.valid), self.feeds.valid.labels)
+        self.test_logits = predict(self.method, self.feeds.test)
+        return valid, score(self.test_logits, self.feeds.test.labels)
+
+    def _train(self) -> dict[str, Any]:
+        method, run = self.method, self.run
+        seed_everything(self.seed, self.epoch, "train")
+        method.train()
+        run.begin_epoch(self.epoch)
+        try:
+            method.start_epoch(self.epoch)
+            meter = GradientMeter(dict(method.net.encoders.items()), run.steps_per_epoch)
+            for batch in method.batches(self.epoch):
+                meter.before_step()
+                scalars = method.step(batch)
+                meter.after_step()
+                run.end_step(scalars, len(batch.labels))
+            run.check_finite()
+            method.end_epoch(self.epoch)
+        except Exception:
+            run.check_finite()  # a NaN is the cause of whatever it led to
+            raise
+        if unowned := run.unowned(method):
+            raise UnownedParameters(
+                f"expected every trainable parameter in an optimizer, got none for {', '.join(unowned)}; "
+                "use run.optimizer or run.add_parameters, or freeze with requires_grad_(False)"
+            )
+        rates = sorted({group["lr"] for optimizer in run.optimizers for group in optimizer.param_groups})
+        return {"train": run.means(), "gradients": meter.means(), "lr": rates, "samples": run.samples_served}
+
+
+def _hold_out(train: Feed, share: float) -> tuple[Feed, Feed | None]:
+    """Set a stratified share of train aside for methods that learn from unseen samples."""
+    if not share:
+        return train, None
+    import numpy as np
+
+    kept, held = carve(np.arange(len(train)), train.labels.cpu(), share)
+    return train.subset(kept), train.subset(held)

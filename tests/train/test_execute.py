@@ -1,0 +1,194 @@
+"""One run in one process: what it leaves behind, and that no damage short of losing the disk stops the next attempt."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from filelock import Timeout
+
+from benchmark.errors import Problem, UserError
+from benchmark.plan.spec import load_method
+from benchmark.plan.sweep import Sweep, plan
+from benchmark.records import RunFolder, State, Status, view
+from benchmark.train.attempt import Attempt
+from benchmark.train.execute import describe, execute
+
+RESULTS = ("history.jsonl", "predictions.parquet", "embeddings.npz")
+
+
+@pytest.fixture
+def spec_of(blobs):
+    """Plan a run of a few epochs."""
+
+    def make(method="concat", **recipe):
+        changes = {"epochs": 4, "batch_size": 16, **recipe}
+        return plan(Sweep([method], [blobs], [0], recipe=changes)).runs[0]
+
+    return make
+
+
+@pytest.fixture
+def done(spec_of, tmp_path):
+    """A finished run: its spec and its folder."""
+    spec = spec_of()
+    assert execute(spec, Attempt(tmp_path)) is State.DONE
+    return spec, RunFolder(spec.folder(tmp_path))
+
+
+def results(folder):
+    return {name: (folder.path / name).read_bytes() for name in RESULTS}
+
+
+# --- what a run leaves ---------------------------------------------------------------------------------------------
+
+
+def test_every_score_of_the_record_can_be_computed_from_the_predictions(done):
+    _, folder = done
+    table = pq.read_table(folder.predictions).to_pandas()
+    record = folder.read_record()
+    for rule, entry in record["rules"].items():
+        rows = table[table["rule"] == rule]
+        assert rows["id"].nunique() == len(rows) == record["num_samples"]["test"] == 50
+        for head, scores in entry["test"].items():
+            guess = np.stack(rows[head]).argmax(1)
+            assert scores["accuracy"] == pytest.approx(np.mean(guess == rows["label"]))
+
+
+def test_the_record_and_the_history_say_what_the_run_took(done):
+    _, folder = done
+    assert set(folder.read_record()["memory"]) == {"process"}
+    history = folder.read_history()
+    assert [set(line["gradients"]) for line in history] == [{"audio", "video"}] * 4
+    assert len({line["samples"] for line in history}) == 1
+
+
+def test_each_rule_reports_the_model_of_the_epoch_that_it_names(done):
+    _, folder = done
+    history = folder.read_history()
+    for entry in folder.read_record()["rules"].values():
+        for head, scores in history[entry["epoch"]]["test"].items():
+            assert entry["test"][head]["accuracy"] == scores["accuracy"]
+            assert entry["test"][head]["loss"] == pytest.approx(scores["loss"])
+
+
+def test_embeddings_hold_every_test_sample_of_every_modality(done):
+    _, folder = done
+    with np.load(folder.embeddings, allow_pickle=False) as held:
+        assert held["audio"].shape == held["video"].shape == (50, 8)
+        assert len(set(held["ids"].tolist())) == len(held["labels"]) == 50
+
+
+def test_only_honest_rules_have_probes(done):
+    _, folder = done
+    rules = folder.read_record()["rules"]
+    assert {rule for rule, entry in rules.items() if "probe" in entry} == {"best_valid", "last"}
+
+
+def test_a_finished_run_is_left_alone(done, tmp_path):
+    spec, folder = done
+    before = {path: path.stat().st_mtime_ns for path in folder.path.rglob("*") if path.name != ".lock"}
+    assert execute(spec, Attempt(tmp_path)) is State.DONE
+    assert {path: path.stat().st_mtime_ns for path in folder.path.rglob("*") if path.name != ".lock"} == before
+
+
+# --- going on ------------------------------------------------------------------------------------------------------
+
+
+def cut(name):
+    def damage(folder):
+        path = folder.path / name
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+    return damage
+
+
+def write(name, content):
+    return lambda folder: (folder.path / name).write_bytes(content)
+
+
+def remove(name):
+    return lambda folder: (folder.path / name).unlink()
+
+
+DAMAGE = {
+    "nothing but the record lost": lambda folder: None,
+    "predictions cut": cut("predictions.parquet"),
+    "embeddings gone": remove("embeddings.npz"),
+    "checkpoint cut": cut("checkpoint/last.pt"),
+    "checkpoint empty": write("checkpoint/last.pt", b""),
+    "checkpoint is something else": write("checkpoint/last.pt", b"not a checkpoint"),
+    "checkpoint gone": remove("checkpoint/last.pt"),
+    "best model cut": cut("checkpoint/best_valid.pt"),
+    "best model gone": remove("checkpoint/best_valid.pt"),
+    "oracle gone": remove("checkpoint/oracle_test.pt"),
+    "history cut": cut("history.jsonl"),
+    "history gone": remove("history.jsonl"),
+    "history ahead of the checkpoint": lambda folder: folder.append_history({"epoch": 4}),
+    "history torn": lambda folder: (folder.path / "history.jsonl").open("ab").write(b'{"epo'),
+    "status cut": cut("status.json"),
+    "spec cut": cut("spec.yaml"),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGE)
+def test_the_next_attempt_repairs_any_damage_to_the_same_bytes(done, tmp_path, case):
+    spec, folder = done
+    expected = results(folder)
+    (folder.path / "record.json").unlink()
+    folder.write_status(Status(State.INTERRUPTED, 1, 4, 4))
+    DAMAGE[case](folder)
+    assert execute(spec, Attempt(tmp_path)) is State.DONE, folder.read_status().cause
+    assert results(folder) == expected
+    assert view(folder).problem == ""
+
+
+def test_a_run_in_other_hands_is_not_touched(spec_of, tmp_path):
+    spec = spec_of()
+    folder = RunFolder(spec.folder(tmp_path))
+    with folder.lock(), pytest.raises(Timeout):
+        execute(spec, Attempt(tmp_path))
+    assert [path.name for path in folder.path.iterdir()] == [".lock"]
+
+
+# --- failing -------------------------------------------------------------------------------------------------------
+
+CRASH = """
+    from benchmark.method import Method, Reference
+    from benchmark.model import concat_net
+
+    class Crash(Method):
+        reference = Reference("test")
+
+        def build_net(self, task):
+            return concat_net(task)
+
+        def end_epoch(self, epoch):
+            raise RuntimeError("two\\nlines")
+"""
+
+
+def test_what_goes_wrong_inside_is_written_down_in_a_line_and_not_raised(spec_of, plugin, tmp_path):
+    spec = spec_of(plugin("crash", CRASH))
+    assert execute(spec, Attempt(tmp_path)) is State.FAILED
+    status = RunFolder(spec.folder(tmp_path)).read_status()
+    assert status.state is State.FAILED
+    assert status.cause == "RuntimeError: two"
+
+
+def test_code_that_is_not_what_the_run_was_planned_with_is_refused(spec_of, tmp_path):
+    spec = spec_of()
+    for part in ({"core": "other"}, {"method": spec.method.model_copy(update={"code": "other"})}):
+        changed = spec.model_copy(update=part)
+        with pytest.raises(UserError, match="Give the command again"):
+            load_method(changed)
+        assert execute(changed, Attempt(tmp_path)) is State.FAILED
+        assert "Give the command again" in RunFolder(changed.folder(tmp_path)).read_status().cause
+
+
+def test_causes_are_one_line_and_say_what_to_do():
+    assert "--batch-size" in describe(torch.cuda.OutOfMemoryError("CUDA out of memory."))
+    both = describe(UserError(Problem("a", "b", "c"), Problem("x", "y", "z")))
+    assert "a: expected b, got c." in both
+    assert "x: expected y, got z." in both
