@@ -20,7 +20,7 @@ from benchmark.model import MultimodalNet, Outputs
 from benchmark.settings import Settings
 
 if TYPE_CHECKING:
-    from benchmark.run import Run
+    from benchmark.training import Run
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ from benchmark.data import Batch
 from benchmark.errors import Problem, UserError
 from benchmark.method import Method
 from benchmark.model import Encoder
-from benchmark.run import Run
 from benchmark.seeds import generator, seed_of
+from benchmark.training import Run
 
 LEAST = 2
 """Samples that a client has at least: batch normalisation needs two."""

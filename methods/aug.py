@@ -28,7 +28,7 @@ from torch.nn import functional as F
 from benchmark.data import Batch, TaskSpec
 from benchmark.method import Ledger, Method, OffSwitch, Reference
 from benchmark.model import MultimodalNet, SharedOutputHead, sum_logits, true_class_probability
-from benchmark.run import Run
+from benchmark.training import Run
 
 RELEASED: Mapping[str, Any] = {
     "register_new": False,  # added classifiers are in no optimizer and stay as drawn

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from benchmark.data import Batch, TaskSpec
 from benchmark.method import Ledger, Method, OffSwitch, Reference, unimodal_losses
 from benchmark.model import MultimodalNet, concat_net, sum_logits
-from benchmark.run import Run
+from benchmark.training import Run
 
 
 def residual_target(boosted: Tensor, labels: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ from torch.nn import functional as F
 from benchmark.data import Batch, TaskSpec
 from benchmark.method import Ledger, Method, Reference
 from benchmark.model import ConcatHead, Head, LateHead, MultimodalNet, Outputs, sum_logits
-from benchmark.run import Run
+from benchmark.training import Run
 
 from ._shared import SharedHead
 

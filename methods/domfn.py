@@ -30,7 +30,7 @@ from torch.nn import functional as F
 from benchmark.data import Batch, TaskSpec
 from benchmark.method import Ledger, Method, Reference
 from benchmark.model import Head, LateHead, MultimodalNet, Outputs
-from benchmark.run import Run
+from benchmark.training import Run
 
 FUSED_WIDTH = 64
 """Units of the hidden layer that fuses (released code)."""

@@ -39,8 +39,8 @@ from torch.nn import functional as F
 from benchmark.data import Batch, TaskSpec
 from benchmark.method import Ledger, Method, Reference
 from benchmark.model import Head, MultimodalNet, Outputs, sum_logits, true_class_probability
-from benchmark.run import Run
 from benchmark.seeds import seed_of
+from benchmark.training import Run
 
 from ._federated import Federated, assign_modalities
 

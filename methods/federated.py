@@ -32,9 +32,9 @@ from torch import Tensor
 from benchmark.data import Batch, TaskSpec
 from benchmark.method import Ledger, Method, OffSwitch, Reference, load_parts
 from benchmark.model import MultimodalNet
-from benchmark.run import Run
 from benchmark.seeds import seed_of
 from benchmark.settings import parse_settings
+from benchmark.training import Run
 
 from ._federated import Federated, assign_modalities
 

@@ -30,7 +30,7 @@ from torch.nn import functional as F
 from benchmark.data import Batch, TaskSpec
 from benchmark.method import Ledger, Method, Reference
 from benchmark.model import LateHead, MultimodalNet, Outputs, sum_logits, true_class_probability
-from benchmark.run import Run
+from benchmark.training import Run
 
 RELEASED: Mapping[str, Any] = {"guidance": "released", "warmup_epochs": 0}
 

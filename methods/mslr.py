@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from benchmark.data import Batch, TaskSpec
 from benchmark.method import Ledger, Method, OffSwitch, Reference
 from benchmark.model import LateHead, MultimodalNet, Outputs, sum_logits
-from benchmark.run import Run
+from benchmark.training import Run
 
 from ._held_out import held_out_mean
 

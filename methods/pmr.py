@@ -25,8 +25,8 @@ from torch.nn import functional as F
 from benchmark.data import Batch, TaskSpec
 from benchmark.method import Ledger, Method, OffSwitch, Reference
 from benchmark.model import ConcatHead, MultimodalNet, Outputs, concat_net, true_class_probability
-from benchmark.run import Run
 from benchmark.seeds import generator
+from benchmark.training import Run
 
 from ._prototypes import class_means, draw_share, similarities
 

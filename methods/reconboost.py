@@ -36,7 +36,7 @@ from torch.nn import functional as F
 from benchmark.data import Batch, TaskSpec
 from benchmark.method import Ledger, Method, Reference, unimodal_losses
 from benchmark.model import MultimodalNet, Outputs, sum_logits, true_class_probability
-from benchmark.run import Run
+from benchmark.training import Run
 
 from ._shared import SharedHead
 

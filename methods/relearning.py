@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from benchmark.data import Batch, TaskSpec
 from benchmark.method import Ledger, Method, OffSwitch, Reference
 from benchmark.model import MultimodalNet, concat_net
-from benchmark.run import Run
+from benchmark.training import Run
 
 
 def cluster(features: Tensor, num_clusters: int) -> Tensor:

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from benchmark.data import Batch, TaskSpec
 from benchmark.method import Ledger, Method, OffSwitch, Reference
 from benchmark.model import LateHead, MultimodalNet, Outputs, concat_net, sum_logits
-from benchmark.run import Run
+from benchmark.training import Run
 
 
 def distance(features: dict[str, Tensor], targets: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -28,9 +28,9 @@ from benchmark.method import Method
 from benchmark.protocol import Recipe
 from benchmark.records import RunFolder, State
 from benchmark.registry import METHODS
-from benchmark.run import Feed
 from benchmark.settings import parse_settings
 from benchmark.train.trainer import Trainer, build_method, load_feeds
+from benchmark.training import Feed
 
 torch.set_num_threads(1)
 

@@ -74,7 +74,7 @@ def core(*names: str) -> set[str]:
 @pytest.mark.parametrize("module", plugins("methods"))
 def test_methods_know_the_contract_and_neither_the_machinery_nor_each_other(module):
     known = {name for name in ours(module) if not name.startswith("benchmark.methods._")}  # shared maths, no method
-    assert known <= core("data", "errors", "method", "model", "run", "seeds", "settings")
+    assert known <= core("data", "errors", "method", "model", "seeds", "settings", "training")
 
 
 @pytest.mark.parametrize("module", plugins("datasets"))

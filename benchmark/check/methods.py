@@ -23,10 +23,10 @@ from benchmark.data import Batch, Dataset
 from benchmark.method import Method, OffSwitch
 from benchmark.protocol import Recipe, Sgd, Steps
 from benchmark.registry import METHODS, Plugin
-from benchmark.run import Run
 from benchmark.settings import Settings, check_settings, parse_settings
 from benchmark.train.evaluation import predict, score
 from benchmark.train.trainer import Trainer, build_method, load_feeds
+from benchmark.training import Run
 
 CPU = torch.device("cpu")
 RECIPE = Recipe(epochs=4, batch_size=16, optimizer=Sgd(lr=0.05), schedule=Steps(every=2))

@@ -24,7 +24,7 @@ NUMERIC_MODULES = (
     "benchmark.method",
     "benchmark.model",
     "benchmark.protocol",
-    "benchmark.run",
+    "benchmark.training",
     "benchmark.seeds",
     "benchmark.train.evaluation",
     "benchmark.train.trainer",

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from benchmark.errors import Problem, UserError
 from benchmark.method import Method
-from benchmark.run import Feed
 from benchmark.seeds import generator
 from benchmark.train.evaluation import predict, score
 from benchmark.train.trainer import Feeds
+from benchmark.training import Feed
 
 SCHEMA = 2
 """Version of missing.json."""

@@ -27,10 +27,10 @@ from torch import Tensor
 
 from benchmark.method import Method
 from benchmark.robustness.missing_modalities import Moments, scored
-from benchmark.run import Feed
 from benchmark.seeds import generator
 from benchmark.train.evaluation import predict
 from benchmark.train.trainer import Feeds
+from benchmark.training import Feed
 
 SCHEMA = 1
 """Version of noise.json."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmark.method import Method
-from benchmark.run import Feed
+from benchmark.training import Feed
 
 Logits = dict[str, Tensor]
 """{"fused": (N, K), <modality>: (N, K)}, float32, on the CPU."""

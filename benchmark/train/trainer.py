@@ -12,11 +12,11 @@ import torch
 from benchmark.data import Dataset, TaskSpec, carve
 from benchmark.method import Method
 from benchmark.protocol import Recipe
-from benchmark.run import Feed, Run
 from benchmark.seeds import seed_everything
 from benchmark.settings import Settings
 from benchmark.train.evaluation import RULES, Logits, Rule, Scores, predict, score
 from benchmark.train.gradients import GradientMeter
+from benchmark.training import Feed, Run
 
 
 class UnownedParameters(RuntimeError):

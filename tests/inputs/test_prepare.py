@@ -133,7 +133,7 @@ def test_killed_in_the_middle_it_goes_on_and_ends_with_the_same_bytes(
 
 def test_readers_change_no_bit_of_an_epoch(clips):
     from benchmark.protocol import load_protocol
-    from benchmark.run import Feed
+    from benchmark.training import Feed
 
     dataset = clips()
     prepare(dataset, 1, False)

@@ -21,8 +21,8 @@ from benchmark.check.synthetic import Blobs
 from benchmark.data import Batch, Modality, Samples, TaskSpec
 from benchmark.model import Encoder
 from benchmark.protocol import Recipe
-from benchmark.run import Feed, Run
 from benchmark.settings import parse_settings
+from benchmark.training import Feed, Run
 
 MANY = 20
 

@@ -37,7 +37,7 @@ from torchvision import transforms
 
 from benchmark.inputs.prepare import prepare
 from benchmark.launch.launcher import ALLOCATOR
-from benchmark.run import Feed
+from benchmark.training import Feed
 
 BATCH, ITEMS, LARGER = 64, 128, 20
 ROUNDS = 3

@@ -13,9 +13,9 @@ from benchmark.check.methods import same_state
 from benchmark.check.synthetic import Blobs
 from benchmark.method import Method, Reference
 from benchmark.model import concat_net
-from benchmark.run import NonFiniteLoss
 from benchmark.train.evaluation import BEST_VALID, LAST, ORACLE_TEST, RULES
 from benchmark.train.trainer import UnownedParameters
+from benchmark.training import NonFiniteLoss
 
 
 def train(trainer, epochs=None):

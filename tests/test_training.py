@@ -12,7 +12,7 @@ from benchmark.check.synthetic import Blobs
 from benchmark.method import Method, Reference
 from benchmark.model import concat_net
 from benchmark.protocol import Constant, Cosine, Recipe, Sgd, Steps
-from benchmark.run import Feed, NonFiniteLoss, Run, batch_sizes
+from benchmark.training import Feed, NonFiniteLoss, Run, batch_sizes
 
 CPU = torch.device("cpu")
 
@@ -98,7 +98,7 @@ def test_augmentation_differs_between_epochs_and_is_off_in_order(feed):
 
 def test_what_is_kept_is_bit_for_bit_what_would_be_transformed_again(feed, whole, monkeypatch):
     kept = whole(feed())
-    monkeypatch.setattr("benchmark.run.KEPT_BYTES", 0)
+    monkeypatch.setattr("benchmark.training.KEPT_BYTES", 0)
     again = whole(feed())
     assert all(torch.equal(kept[m], again[m]) for m in kept)
 
