@@ -140,6 +140,8 @@ class Dataset(ABC):
 
     about: ClassVar[str]
     """Source and licence in a sentence."""
+    version: ClassVar[int] = 1
+    """Version of the numbers that the data set makes: raise it when they change. Part of a run's id."""
     folder: ClassVar[str] = ""
     """Name of its folder under the data root; empty: the plugin's own name."""
     recipe: ClassVar[Mapping[str, Any]] = {}

@@ -73,6 +73,8 @@ class Method(nn.Module, ABC):
     """
 
     reference: ClassVar[Reference]
+    version: ClassVar[int] = 1
+    """Version of the numbers that the method makes: raise it when they change. Part of a run's id."""
     off_switches: ClassVar[Sequence[OffSwitch]] = ()
     variants: ClassVar[Sequence[Mapping[str, Any]]] = ({},)
     """Settings under each of which `bench check` tests the contract."""

@@ -43,9 +43,14 @@ def load(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
+    module = sys.modules[path.stem] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session", name="load")
+def load_fixture() -> Callable[[Path], ModuleType]:
+    return load
 
 
 builder = load(REPO / "tests" / "made_up.py")
