@@ -11,16 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import records
 from benchmark.records import (
+    SCHEMA,
     RecordError,
     RunFolder,
     State,
     Status,
+    files,
     scan,
     to_json,
     view,
     view_all,
+    views,
     write_atomic,
 )
 
@@ -41,7 +43,7 @@ def test_a_write_that_fails_leaves_the_old_content_and_no_litter(tmp_path, monke
     def fail(*_):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(records.os if step == "fsync" else records.Path, step, fail)
+    monkeypatch.setattr(files.os if step == "fsync" else files.Path, step, fail)
     with pytest.raises(OSError, match="no space"):
         write_atomic(path, b"new")
     assert path.read_bytes() == b"old"
@@ -51,7 +53,7 @@ def test_a_write_that_fails_leaves_the_old_content_and_no_litter(tmp_path, monke
 def test_a_write_killed_halfway_leaves_the_old_content(tmp_path):
     path = tmp_path / "file"
     write_atomic(path, b"old")
-    code = "import os, sys, pathlib, benchmark.records as r\n"
+    code = "import os, sys, pathlib, benchmark.records.files as r\n"
     code += "r.os.fsync = lambda fd: os.kill(os.getpid(), 9)\n"
     code += "r.write_atomic(pathlib.Path(sys.argv[1]), b'new' * 1000)"
     done = subprocess.run([sys.executable, "-P", "-c", code, str(path)], check=False, timeout=60)
@@ -111,7 +113,7 @@ DAMAGE = {
     "record truncated": (truncate("record.json"), "record.json: truncated or damaged"),
     "record empty": (lambda folder: (folder.path / "record.json").write_bytes(b""), "record.json: truncated"),
     "record is a list": (lambda folder: (folder.path / "record.json").write_bytes(b"[1]"), "record.json"),
-    "record without files": (lambda folder: folder.write("record.json", {"schema": records.SCHEMA}), "record.json"),
+    "record without files": (lambda folder: folder.write("record.json", {"schema": SCHEMA}), "record.json"),
     "record gone": (lambda folder: (folder.path / "record.json").unlink(), "record.json: expected a file, got none"),
     "schema of tomorrow": (
         lambda folder: folder.write("record.json", {**folder.read_record(), "schema": 99}),
@@ -214,7 +216,7 @@ def test_those_who_ask_whether_a_run_is_locked_do_not_take_each_other_for_its_wo
 def test_a_folder_that_vanishes_while_runs_are_listed_is_left_out(tmp_path, monkeypatch):
     gone = tmp_path / "data" / "method"
     gone.mkdir(parents=True)
-    listed = records._visible
+    listed = views._visible
 
     def removed(folder):
         entries = listed(folder)
@@ -222,7 +224,7 @@ def test_a_folder_that_vanishes_while_runs_are_listed_is_left_out(tmp_path, monk
             gone.rmdir()
         return entries
 
-    monkeypatch.setattr(records, "_visible", removed)
+    monkeypatch.setattr(views, "_visible", removed)
     assert list(scan(tmp_path)) == []
 
 

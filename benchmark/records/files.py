@@ -1,4 +1,4 @@
-"""What a run leaves on disk, written so that a crash at any moment loses nothing. Imports no torch.
+"""The files of a run, written so that a crash at any moment loses nothing.
 
 runs/<dataset>/<method>/<first two digits of id>/s<seed>-<id>/
     spec.yaml  status.json  history.jsonl  record.json  predictions.parquet  embeddings.npz
@@ -13,14 +13,15 @@ import os
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from enum import StrEnum
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 from filelock import FileLock
+
+from benchmark.records.status import State, Status
 
 YAML: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """The safe loader, from libyaml where it is there: eight times as fast, which thousands of runs feel."""
@@ -30,83 +31,10 @@ MAX_FAST_YAML = 10_000
 SCHEMA = 1
 """Version of record.json; readers skip others and say so."""
 
-HEARTBEAT = 10.0
-"""Seconds between two signs of life of a run, unless a cluster's profile says otherwise."""
 LOCK_PATIENCE = 1.0
 """Seconds to try for a run's lock: those who only ask whether it is held, hold it for an instant themselves."""
 SILENT_BEATS = 6
 """After as many heartbeats without a sign of life, a run on another machine counts as dead."""
-
-
-class State(StrEnum):
-    """How far a run has come."""
-
-    PLANNED = "planned"
-    QUEUED = "queued"
-    """A cluster holds it; never written to status.json, which only its own process and its launcher write."""
-    RUNNING = "running"
-    INTERRUPTED = "interrupted"
-    """Its process is gone; it goes on from its last checkpoint when the same command is given again."""
-    CANCELLED = "cancelled"
-    """Somebody wanted it to stop; it goes on only when asked for again."""
-    FAILED = "failed"
-    DONE = "done"
-
-
-@dataclass(frozen=True)
-class Status:
-    """The content of status.json."""
-
-    state: State = State.PLANNED
-    attempts: int = 0
-    epoch: int = 0
-    """Epochs finished."""
-    epochs: int = 0
-    metric: float | None = None
-    """Fused validation accuracy of the last epoch."""
-    cause: str = ""
-    """Why it failed, in words."""
-    host: str = ""
-    pid: int = 0
-    device: str = ""
-    started: float = 0.0
-    """Unix time at which the current attempt started."""
-    updated: float = 0.0
-
-    @property
-    def eta(self) -> float | None:
-        """Seconds left, from the pace of the current attempt."""
-        return None if self.pace is None else self.pace * (self.epochs - self.epoch)
-
-    first_epoch: int = 0
-    """Epochs that were already finished when the current attempt started."""
-
-    @property
-    def pace(self) -> float | None:
-        """Seconds per epoch in the current attempt."""
-        finished = self.epoch - self.first_epoch
-        return (self.updated - self.started) / finished if finished > 0 else None
-
-    job: str = ""
-    """Slurm job of the current attempt, such as 1234_5; empty without Slurm."""
-    gpu: str = ""
-    """Number of its GPU on that machine, where the scheduler says it."""
-    heartbeat: float = HEARTBEAT
-    """Seconds between its signs of life."""
-    stalled: int = 0
-    """Attempts in a row, the current one included, that have not finished an epoch."""
-    ends: tuple[str, ...] = ()
-    """How the earlier attempts ended."""
-    dataset: str = ""
-    """Labels and seed as in spec.yaml, so that a glance need not read it."""
-    method: str = ""
-    seed: int = 0
-    sizes: Mapping[str, int] = field(default_factory=dict)
-    """Bytes of the files that must be there: spec.yaml, and all of them when the run is done."""
-
-    def gave_up(self, retries: int) -> bool:
-        """Tell whether it has been started again in vain as often as allowed."""
-        return self.stalled > retries
 
 
 class RecordError(Exception):
@@ -363,109 +291,3 @@ def _mapping(path: Path, parse: Any) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise RecordError(f"{path.name}: truncated or damaged (empty)")
     return content
-
-
-@dataclass(frozen=True)
-class RunView:
-    """A run as found on disk: what reports and `bench status` read."""
-
-    folder: RunFolder
-    spec: dict[str, Any] = field(default_factory=dict)
-    status: Status = Status()
-    record: dict[str, Any] | None = None
-    problem: str = ""
-    """What could not be read, in words; empty if nothing is wrong."""
-
-    @property
-    def method(self) -> str:
-        return str(self.spec["method"]["label"]) if self.spec else self.status.method
-
-    @property
-    def dataset(self) -> str:
-        return str(self.spec["dataset"]["label"]) if self.spec else self.status.dataset
-
-    @property
-    def seed(self) -> int:
-        return int(self.spec["seed"]) if self.spec else self.status.seed
-
-    @property
-    def title(self) -> str:
-        """A readable name, or the folder's where nothing can be read."""
-        return f"{self.dataset} {self.method} s{self.seed}" if self.dataset else self.folder.path.name
-
-
-def view(folder: RunFolder) -> RunView:
-    """Read one run; damage is reported, not raised."""
-    spec: dict[str, Any] = {}
-    status = Status()
-    try:
-        spec = folder.read_spec()
-        status = as_seen(folder, folder.read_status())
-        record = folder.read_record() if status.state is State.DONE else None
-        return RunView(folder, spec, status, record)
-    except RecordError as error:
-        return RunView(folder, spec, status, None, str(error))
-
-
-def glance(folder: RunFolder) -> RunView:
-    """Read no more of one run than its status; other files are only measured. For thousands of runs at a time."""
-    try:
-        status = folder.read_status()
-    except RecordError as error:
-        return RunView(folder, problem=str(error))
-    if not status.sizes:  # never started, or by a version that did not note sizes
-        return view(folder)
-    if folder.size_of(*status.sizes) != status.sizes:
-        return view(folder)  # which finds out what is wrong
-    return RunView(folder, status=as_seen(folder, status))
-
-
-def as_seen(folder: RunFolder, status: Status) -> Status:
-    """Return a status in which a run that says it is running, but is not, is interrupted."""
-    if status.state is not State.RUNNING or folder.is_alive(status):
-        return status
-    return replace(status, state=State.INTERRUPTED, cause=status.cause or f"its process on {status.host} is gone")
-
-
-def scan(out: Path, read: Callable[[RunFolder], RunView] = view) -> Iterator[RunView]:
-    """Read every run under an output folder, in order of path."""
-    for path in sorted(_run_paths(out)):
-        yield read(RunFolder(Path(path)))
-
-
-def view_all(out: Path) -> list[RunView]:
-    """Read every run under an output folder, in order of path, in several processes where there are many."""
-    from benchmark.processes import in_chunks
-
-    return in_chunks(_views, [RunFolder(Path(path)) for path in sorted(_run_paths(out))])
-
-
-def _views(folders: Sequence[RunFolder]) -> list[RunView]:
-    return [view(folder) for folder in folders]
-
-
-def _run_paths(out: Path) -> Iterator[str]:
-    for parent in _folders(out, 2):
-        for entry in _visible(parent):
-            runs = [entry] if _is_run(entry) else _visible(entry.path)
-            yield from (run.path for run in runs if _is_run(run) and Path(run.path, "spec.yaml").exists())
-
-
-def _folders(out: Path, depth: int) -> list[Path]:
-    """Return the folders `depth` levels below."""
-    found = [out] if out.is_dir() else []
-    for _ in range(depth):
-        found = [Path(entry.path) for folder in found for entry in _visible(folder)]
-    return found
-
-
-def _visible(folder: str | Path) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            return [entry for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
-    except FileNotFoundError:  # removed while we look
-        return []
-
-
-def _is_run(entry: os.DirEntry[str]) -> bool:
-    return entry.name.startswith("s") and "-" in entry.name
