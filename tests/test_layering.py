@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from graphlib import TopologicalSorter
@@ -241,6 +242,24 @@ def test_a_room_knows_only_the_rooms_below_it(room):
     members = [name for name in CORE if name == f"benchmark.{room}" or name.startswith(f"benchmark.{room}.")]
     known = {other.split(".")[1] for name in members for other in ours(name)} - {room}
     assert known & {*ROOMS, "cli"} <= ROOMS[room]
+
+
+PAGE = (REPO / "docs" / "pages" / "architecture.md").read_text(encoding="utf-8")
+
+
+def test_the_architecture_page_draws_these_rooms_and_these_rules():
+    rows = re.findall(r"^\| `benchmark/(\w+)/` \|.*\|([^|]*)\|$", PAGE, re.M)
+    drawn = {room: set(filter(None, known.strip().split(", "))) for room, known in rows}
+    assert drawn == {**ROOMS, "cli": {"all"}}
+
+
+def test_the_architecture_page_names_only_what_is_there_and_the_whole_contract():
+    folders = ("benchmark", *PLUGINS, "experiments", "tests")
+    named = set(re.findall(rf"`((?:{'|'.join(folders)})/[\w./]*)`", PAGE))
+    rooms = {f"benchmark/{room}/" for room in ROOMS}
+    assert sorted(name for name in named - rooms if not (REPO / name).exists()) == []
+    contract = {f"benchmark/{path.name}" for path in (REPO / "benchmark").glob("[!_]*.py")}
+    assert sorted(contract - named) == []
 
 
 def test_every_folder_of_the_core_is_a_room():
