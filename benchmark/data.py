@@ -58,6 +58,11 @@ class TaskSpec:
     def num_classes(self) -> int:
         return len(self.class_names)
 
+    def unknown(self, *names: str | None) -> str | None:
+        """Return a sentence about those of `names` that are no modality of the task; None if all are, or are None."""
+        wrong = sorted(repr(name) for name in names if name not in (None, *self.modalities))
+        return f"no modality {', '.join(wrong)}; there are {', '.join(self.modalities)}" if wrong else None
+
     def build_encoders(self, modalities: Sequence[str] | None = None) -> dict[str, Encoder]:
         """Build encoders for all modalities, or for those named.
 

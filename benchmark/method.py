@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
+from pydantic import model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -63,9 +64,9 @@ class Ledger:
 class Method(nn.Module, ABC):
     """One way to train a multimodal network.
 
-    Must set: `reference`. Must implement: `build_net`. May override: `unsupported`, `refuse`, `expand`, `attach`,
-    `start_epoch`, `batches`, `end_epoch`, `step`, `loss`, `edit_gradients`, `predict`, `get_extra_state` and
-    `set_extra_state`. Must not know: the test split, other methods, files, devices, the schedule.
+    Must set: `reference`. Must implement: `build_net`. May override: `expand`, `attach`, `start_epoch`, `batches`,
+    `end_epoch`, `step`, `loss`, `edit_gradients`, `predict`, `get_extra_state` and `set_extra_state`; in its `Config`
+    also `unsupported` and `refuse`. Must not know: the test split, other methods, files, devices, the schedule.
 
     State that matters between epochs lives in parameters, buffers, or the extra state (plain values and
     tensors). `set_extra_state` runs before the children's parameters are loaded, so it is the place to grow again
@@ -75,6 +76,8 @@ class Method(nn.Module, ABC):
     reference: ClassVar[Reference]
     version: ClassVar[int] = 1
     """Version of the numbers that the method makes: raise it when they change. Part of a run's id."""
+    modalities: ClassVar[tuple[int, int | None]] = (1, None)
+    """The smallest and the largest number of modalities that it is defined for; None for no limit."""
     off_switches: ClassVar[Sequence[OffSwitch]] = ()
     variants: ClassVar[Sequence[Mapping[str, Any]]] = ({},)
     """Settings under each of which `bench check` tests the contract."""
@@ -90,6 +93,17 @@ class Method(nn.Module, ABC):
     class Config(Settings):
         """The method's hyperparameters. Under each: meaning, unit, source of the default."""
 
+        def unsupported(self, task: TaskSpec) -> str | None:
+            """Return why the method with these settings is not defined for a task, or None if it is.
+
+            How many modalities it takes whatever the settings is declared by `Method.modalities`.
+            """
+            return None
+
+        def refuse(self, epochs: int) -> str | None:
+            """Return what is wrong with the settings for a run of so many epochs, or None: told before any starts."""
+            return None
+
     config: Config
     run: Run
 
@@ -102,12 +116,11 @@ class Method(nn.Module, ABC):
     @classmethod
     def unsupported(cls, config: Config, task: TaskSpec) -> str | None:
         """Return why the method is not defined for this task and config, or None if it is."""
-        return None
-
-    @classmethod
-    def refuse(cls, config: Config, epochs: int) -> str | None:
-        """Return what is wrong with the settings for a run of so many epochs, or None: it is told before any starts."""
-        return None
+        count, (least, most) = len(task.modalities), cls.modalities
+        if least <= count and (most is None or count <= most):
+            return config.unsupported(task)
+        span = f"{spell(least)} or more" if most is None else " to ".join(map(spell, sorted({least, most})))
+        return f"defined for {span} modalities"
 
     @classmethod
     def expand(cls, task: TaskSpec) -> Sequence[Mapping[str, Any]]:
@@ -172,6 +185,27 @@ class Method(nn.Module, ABC):
         """Return logits {"fused": (B, K), <modality>: (B, K)}. Called in eval mode, without gradients."""
         out = self.net(inputs)
         return {"fused": out.fused, **out.unimodal}
+
+
+class Variants(Method.Config):
+    """Settings of a method whose released code does something else than its paper says."""
+
+    released: ClassVar[Mapping[str, Any]] = {}
+    """What `variant=released` sets, where nothing else is given."""
+
+    variant: Literal["paper", "released"] = "paper"
+    """Whether to follow the paper or the released code where they differ; settings of their own change single
+    differences."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _follow_variant(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return {**cls.released, **values} if values.get("variant") == "released" else values
+
+
+def spell(number: int) -> str:
+    """Return a small number as a word."""
+    return {1: "one", 2: "two", 3: "three", 4: "four"}.get(number, str(number))
 
 
 def load_parts(config: Method.Config) -> list[type[Method]]:

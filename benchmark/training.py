@@ -78,6 +78,20 @@ class Feed:
         """Yield the inputs of every sample once, in order, without augmentation."""
         yield from self._serve(torch.arange(len(self)).split(self.batch_size), None)
 
+    def at(self, rows: Tensor) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+        """Yield the inputs of the samples at `rows` alone, without augmentation, and their positions.
+
+        They come in the batches of `in_order`, of which the other samples are left out, so that what a network makes
+        of them has the same bits. A batch of none is skipped.
+
+        Args:
+            rows: positions (n,), in ascending order.
+        """
+        chosen = rows.cpu()
+        sizes = (chosen // self.batch_size).unique_consecutive(return_counts=True)[1].tolist()
+        chunks = chosen.split(sizes)
+        yield from zip(chunks, self._serve(chunks, None), strict=True)
+
     def shuffled(self, *seed: str | int, drop_last: bool = False) -> Iterator[Batch]:
         """Yield one epoch in an order that is a function of `seed` alone."""
         sizes = batch_sizes(len(self), self.batch_size, drop_last)
@@ -175,7 +189,7 @@ class Run:
         self.num_train = len(train)
         self.steps_per_epoch = len(batch_sizes(len(train), recipe.batch_size, recipe.drop_last))
         self.optimizers: list[Optimizer] = []
-        self.samples_served = 0
+        self._samples_served = 0
         self._train = train
         self._held_out = held_out
         self._recipe = recipe
@@ -208,6 +222,11 @@ class Run:
         """Class of each training sample, by position (num_train,)."""
         return self._train.labels
 
+    @property
+    def samples_served(self) -> int:
+        """Samples that `train_batches` and `counted` have served in this epoch, to all parts of the run together."""
+        return (self._whole or self)._samples_served
+
     def optimizer(self, params: Iterable[nn.Parameter], **overrides: Any) -> Optimizer:
         """Return the protocol's optimizer over `params`; the trainer schedules and checkpoints it.
 
@@ -224,9 +243,15 @@ class Run:
         """Return an optimizer of the same recipe that the trainer neither schedules nor checkpoints."""
         return self._recipe.optimizer.build(params, **overrides)
 
-    def add_parameters(self, optimizer: Optimizer, params: Iterable[nn.Parameter]) -> None:
-        """Let `optimizer` also train `params`, from now on at the current rate. For networks that grow."""
-        optimizer.add_param_group({"params": list(params)})
+    def add_parameters(self, optimizer: Optimizer, params: Iterable[nn.Parameter], lr: float | None = None) -> None:
+        """Let `optimizer` also train `params`, from now on at the scheduled rate. For networks that grow.
+
+        Args:
+            optimizer: one from `optimizer`.
+            params: what to train too.
+            lr: their rate before the schedule; None for the optimizer's own.
+        """
+        optimizer.add_param_group({"params": list(params), **({} if lr is None else {"lr": lr})})
         self._schedule(optimizer)
 
     def replace_parameter(self, optimizer: Optimizer, old: nn.Parameter, new: nn.Parameter) -> None:
@@ -246,18 +271,35 @@ class Run:
         torch.minimum(self._bad_step, bad, out=self._bad_step)
         torch.autograd.backward(loss)
 
-    def train_batches(self, epoch: int, salt: int = 0) -> Iterator[Batch]:
-        """Yield the training split once; the order is a function of (seed, epoch, salt) alone."""
+    def train_batches(self, epoch: int, salt: int = 0, count: bool = True) -> Iterator[Batch]:
+        """Yield the training split once; the order is a function of (seed, epoch, salt) alone.
+
+        Args:
+            epoch: decides order and augmentation.
+            salt: gives the same epoch another order.
+            count: take the samples for trained on; False for a pass of which `counted` tells what was.
+        """
         for batch in self._train.shuffled(self.seed, epoch, salt, drop_last=self._recipe.drop_last):
-            (self._whole or self).samples_served += len(batch.labels)
-            yield batch
+            yield self.counted(batch) if count else batch
+
+    def counted(self, batch: Batch) -> Batch:
+        """Return a batch that was made of uncounted ones, its samples now counted as trained on."""
+        (self._whole or self)._samples_served += len(batch.labels)
+        return batch
 
     def train_in_order(self) -> Iterator[Batch]:
         """Yield the training split once in order, without augmentation: for statistics and prototypes."""
-        start = 0
-        for inputs in self._train.in_order():
-            rows = torch.arange(start, start := start + len(next(iter(inputs.values()))), device=self.device)
-            yield Batch(inputs, self._train.labels[rows], rows)
+        yield from self.train_at(torch.arange(self.num_train))
+
+    def train_at(self, rows: Tensor) -> Iterator[Batch]:
+        """Yield some training samples in order, without augmentation, and read no others.
+
+        Args:
+            rows: positions in the training split (n,), in ascending order.
+        """
+        for chunk, inputs in self._train.at(rows):
+            index = chunk.to(self.device)
+            yield Batch(inputs, self._train.labels[index], index)
 
     def held_out_batches(self, epoch: int, salt: int = 0) -> Iterator[Batch]:
         """Yield the share carved from train for methods that learn from unseen samples (`held_out_share`)."""
@@ -276,7 +318,7 @@ class Run:
         """Set every rate for `epoch` and forget the last epoch's scalars."""
         self._epoch = epoch
         self._means.clear()
-        self.samples_served = 0
+        self._samples_served = 0
         self._step.zero_()
         for optimizer in self.optimizers:
             self._schedule(optimizer)

@@ -50,6 +50,7 @@ class Affine(Method):
         2018,
         "GeWu-Lab/OGM-GE_CVPR2022 @ 343dc1d : models/fusion_modules.py",
     )
+    modalities = (2, None)
     ledger = Ledger(
         paper="Feature-wise scaling and shift by another input, on maps of a convolutional network; fusion of pooled "
         "features is OGM's use of it.",
@@ -64,14 +65,10 @@ class Affine(Method):
         modulated: str | None = None
         """The modality whose features are modulated; None for the last (released code: the second of two)."""
 
-    config: Config
+        def unsupported(self, task: TaskSpec) -> str | None:
+            return task.unknown(self.modulated)
 
-    @classmethod
-    def unsupported(cls, config: Method.Config, task: TaskSpec) -> str | None:
-        assert isinstance(config, cls.Config)
-        if config.modulated not in (None, *task.modalities):
-            return f"no modality {config.modulated!r}; there are {', '.join(task.modalities)}"
-        return None if len(task.modalities) > 1 else "modulates one modality by others, so it needs at least two"
+    config: Config
 
     def build_net(self, task: TaskSpec) -> MultimodalNet:
         modulated = self.config.modulated or list(task.modalities)[-1]

@@ -58,6 +58,7 @@ class AGM(Method):
         2023,
         "lihong2303/AGM_ICCV2023 @ 5a65542 : run/CREMAD_main.py, run/URFunny_main.py",
     )
+    modalities = (2, None)
     off_switches = (
         OffSwitch({"alpha": 0.0, "clip": False, "own": "slice"}, "concat"),
         OffSwitch({"first_epoch": 1_000_000, "own": "slice"}, "concat"),
@@ -95,10 +96,6 @@ class AGM(Method):
     config: Config
     history: Tensor
     num_steps: Tensor
-
-    @classmethod
-    def unsupported(cls, config: Method.Config, task: TaskSpec) -> str | None:
-        return None if len(task.modalities) > 1 else "compares modalities, so it needs at least two"
 
     def build_net(self, task: TaskSpec) -> MultimodalNet:
         self.cap = self.config.cap or CAPS.get(len(task.modalities), min(CAPS.values()))

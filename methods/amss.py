@@ -21,16 +21,15 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
 from benchmark.data import Batch, TaskSpec
-from benchmark.method import Ledger, Method, OffSwitch, Reference
+from benchmark.method import Ledger, Method, OffSwitch, Reference, Variants
 from benchmark.model import ConcatHead, MultimodalNet, Outputs, concat_net
 from benchmark.seeds import seed_of
 
-RELEASED: Mapping[str, Any] = {"mask_head": False, "label_entropy": "released"}
 LIFT = 0.5
 """Added to the information, which is often below zero (released code)."""
 TINY = torch.finfo(torch.float32).tiny
@@ -98,6 +97,7 @@ class AMSS(Method):
         2025,
         "njustkmg/TPAMI-AMSS @ 3161ecc : AMSS/train_test.py, AMSS_IT/train_test_IT.py",
     )
+    modalities = (2, None)
     off_switches = (OffSwitch({"share": 1.0}, "concat"),)
     variants = ({}, {"variant": "released"}, {"plus": True})
     ablations = ({"sampling": "uniform"}, {"share": 0.5}, {"mask_head": False}, {"plus": True})
@@ -119,9 +119,9 @@ class AMSS(Method):
         status="reconstructed",
     )
 
-    class Config(Method.Config):
-        variant: Literal["paper", "released"] = "paper"
-        """Where paper and released code differ, which to follow; the settings below change single differences."""
+    class Config(Variants):
+        released: ClassVar[Mapping[str, Any]] = {"mask_head": False, "label_entropy": "released"}
+
         plus: bool = False
         """AMSS+: multiply what is drawn by 1 / (q + 1 / N)."""
         temperature: float = Field(default=0.2, gt=0)
@@ -135,16 +135,7 @@ class AMSS(Method):
         label_entropy: Literal["exact", "released"] = "exact"
         """H(y) of the batch, or what the released script for audio and video takes for it."""
 
-        @model_validator(mode="before")
-        @classmethod
-        def _follow_variant(cls, values: dict[str, Any]) -> dict[str, Any]:
-            return {**RELEASED, **values} if values.get("variant") == "released" else values
-
     config: Config
-
-    @classmethod
-    def unsupported(cls, config: Method.Config, task: TaskSpec) -> str | None:
-        return None if len(task.modalities) > 1 else "compares modalities, so it needs at least two"
 
     def build_net(self, task: TaskSpec) -> MultimodalNet:
         return concat_net(task)

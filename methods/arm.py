@@ -78,6 +78,7 @@ class ARM(Method):
     reference = Reference(
         "Auxiliary Information Regularized Machine for Multiple Modality Feature Learning", "IJCAI", 2015
     )
+    modalities = (2, None)
     off_switches = (OffSwitch({"agreement": 0.0, "subspace": 1.0}, "late_sum"),)
     ablations = ({"agreement": 0.0}, {"subspace": 1.0}, {"agreement": 0.0, "subspace": 1.0})
     ledger = Ledger(
@@ -100,14 +101,10 @@ class ARM(Method):
         """Dimensions of a weak modality's subspace for each class, rounded up (ours). A linear classifier uses one for
         each class, so that 1 restricts nothing."""
 
-    config: Config
+        def unsupported(self, task: TaskSpec) -> str | None:
+            return task.unknown(self.strong)
 
-    @classmethod
-    def unsupported(cls, config: Method.Config, task: TaskSpec) -> str | None:
-        assert isinstance(config, cls.Config)
-        if config.strong not in (None, *task.modalities):
-            return f"no modality {config.strong!r}; there are {', '.join(task.modalities)}"
-        return None if len(task.modalities) > 1 else "needs a weak modality beside the strong one"
+    config: Config
 
     @classmethod
     def expand(cls, task: TaskSpec) -> Sequence[Mapping[str, Any]]:

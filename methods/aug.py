@@ -21,23 +21,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
 from benchmark.data import Batch, TaskSpec
-from benchmark.method import Ledger, Method, OffSwitch, Reference
+from benchmark.method import Ledger, Method, OffSwitch, Reference, Variants
 from benchmark.model import MultimodalNet, SharedOutputHead, sum_logits, true_class_probability
 from benchmark.training import Run
 
-RELEASED: Mapping[str, Any] = {
-    "register_new": False,  # added classifiers are in no optimizer and stay as drawn
-    "residual": "released",  # q is the probability under the sum of the previous logits
-    "score_test": "ratio",
-    "alternate": True,  # one backward pass and optimizer step for each modality in turn
-    "merge_alpha": 0.4,  # 0.4 audio + 0.6 video on CREMA-D
-    "check_first": True,
-}
 TRIMODAL_RATIO = 0.4
 """A modality lags if its score is below this part of the sum of the others (released NVGesture script)."""
 
@@ -106,6 +98,7 @@ class AUG(Method):
         2025,
         "njustkmg/NeurIPS25-AUG @ 841d079 : train_CREMAD.py, model/AudioVideo.py",
     )
+    modalities = (2, 3)
     off_switches = (OffSwitch({"max_classifiers": 1}, "late_sum", {"hidden": 256}),)
     variants = ({}, {"variant": "released"})
     ablations = (
@@ -129,9 +122,16 @@ class AUG(Method):
         status="verified",
     )
 
-    class Config(Method.Config):
-        variant: Literal["paper", "released"] = "paper"
-        """Where paper and released code differ, which to follow; the switches below change single differences."""
+    class Config(Variants):
+        released: ClassVar[Mapping[str, Any]] = {
+            "register_new": False,  # added classifiers are in no optimizer and stay as drawn
+            "residual": "released",  # q is the probability under the sum of the previous logits
+            "score_test": "ratio",
+            "alternate": True,  # one backward pass and optimizer step for each modality in turn
+            "merge_alpha": 0.4,  # 0.4 audio + 0.6 video on CREMA-D
+            "check_first": True,
+        }
+
         hidden: int = Field(default=256, ge=1)
         """Units of each classifier's hidden layer (released code)."""
         lambda_: float = Field(default=0.5, ge=0, le=1)
@@ -172,27 +172,15 @@ class AUG(Method):
         """Instead of every t_N epochs, compare once the gap of scores has not closed by tau for this many epochs (ours:
         the paper names its hand-set t_N as a limit)."""
 
-        @model_validator(mode="before")
-        @classmethod
-        def _follow_variant(cls, values: dict[str, Any]) -> dict[str, Any]:
-            return {**RELEASED, **values} if values.get("variant") == "released" else values
+        def unsupported(self, task: TaskSpec) -> str | None:
+            return task.unknown(*self.classifiers)
+
+        def refuse(self, epochs: int) -> str | None:
+            if self.assign and (self.check_every or 0) > epochs:
+                return f"check_every={self.check_every} in {epochs} epochs, so scores would never be compared"
+            return None
 
     config: Config
-
-    @classmethod
-    def unsupported(cls, config: Method.Config, task: TaskSpec) -> str | None:
-        assert isinstance(config, cls.Config)
-        if not 2 <= len(task.modalities) <= 3:
-            return "scores are compared between two or three modalities"
-        unknown = sorted(set(config.classifiers) - set(task.modalities))
-        return f"classifiers for unknown modalities {unknown}" if unknown else None
-
-    @classmethod
-    def refuse(cls, config: Method.Config, epochs: int) -> str | None:
-        assert isinstance(config, cls.Config)
-        if config.assign and (config.check_every or 0) > epochs:
-            return f"check_every={config.check_every} in {epochs} epochs, so scores would never be compared"
-        return None
 
     def build_net(self, task: TaskSpec) -> MultimodalNet:
         config = self.config

@@ -37,6 +37,7 @@ class BoostedConcat(Method):
         "NeurIPS",
         2025,
     )
+    modalities = (2, None)
     off_switches = (OffSwitch({"share": 0.0}, "concat"),)
     ledger = Ledger(
         paper="The toy experiment of its Figure 1, 65.1 % to 72.9 % on CREMA-D; rounds, learner and shrinkage are not "
@@ -56,14 +57,10 @@ class BoostedConcat(Method):
         shrinkage: float = Field(default=0.5, gt=0, le=1)
         """How much of each learner is added (ours)."""
 
-    config: Config
+        def unsupported(self, task: TaskSpec) -> str | None:
+            return task.unknown(self.modality)
 
-    @classmethod
-    def unsupported(cls, config: Method.Config, task: TaskSpec) -> str | None:
-        assert isinstance(config, cls.Config)
-        if config.modality not in (None, *task.modalities):
-            return f"no modality {config.modality!r}; there are {', '.join(task.modalities)}"
-        return None if len(task.modalities) > 1 else "boosts the weaker of several modalities"
+    config: Config
 
     def build_net(self, task: TaskSpec) -> MultimodalNet:
         self.weak = self.config.modality

@@ -19,7 +19,6 @@ How much is exchanged stands in the history as `exchanged/<modality>`. One forwa
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
 import torch
 from pydantic import Field
@@ -27,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark.data import Batch, TaskSpec
-from benchmark.method import Ledger, Method, Reference
+from benchmark.method import Ledger, Method, Reference, Variants
 from benchmark.model import Head, LateHead, MultimodalNet, Outputs, sum_logits
 
 
@@ -93,6 +92,7 @@ class Channel(Method):
         2020,
         "yikaiw/CEN @ 0088d87 : semantic_segmentation/models/modules.py, models/model.py, main.py",
     )
+    modalities = (2, None)
     variants = ({}, {"variant": "released"}, {"threshold": 1.001})
     ledger = Ledger(
         paper="Exchanges channels of maps between networks that share convolutions, within the part that the penalty "
@@ -104,20 +104,13 @@ class Channel(Method):
         status="reconstructed",
     )
 
-    class Config(Method.Config):
-        variant: Literal["paper", "released"] = "paper"
-        """Exchange within the penalised part and count the penalty once (paper), or exchange any channel and count it
-        once for each output (released code)."""
+    class Config(Variants):
         threshold: float = Field(default=0.02, ge=0)
         """Channels with a smaller scale are exchanged (released code, segmentation)."""
         l1: float = Field(default=2e-4, ge=0)
         """Weight of the penalty on scales (released code, segmentation; image translation has 1e-3)."""
 
     config: Config
-
-    @classmethod
-    def unsupported(cls, config: Method.Config, task: TaskSpec) -> str | None:
-        return None if len(task.modalities) > 1 else "exchanges channels between modalities, so it needs at least two"
 
     def build_net(self, task: TaskSpec) -> MultimodalNet:
         threshold, within_parts = self.config.threshold, self.config.variant == "paper"

@@ -16,15 +16,13 @@ pass of the encoders, M + 1 of the head, one backward pass.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
 from benchmark.data import Batch, TaskSpec
-from benchmark.method import Ledger, Method, OffSwitch, Reference
+from benchmark.method import Ledger, Method, OffSwitch, Reference, Variants
 from benchmark.model import MultimodalNet, Outputs, concat_net
 from benchmark.seeds import generator
 
@@ -65,6 +63,7 @@ class CML(Method):
         2023,
         "QingyangZhang/CML @ 9d2496e : miwae/train.py, cpm/CPM_Nets.py",
     )
+    modalities = (2, None)
     off_switches = (OffSwitch({"strength": 0.0, "subsets": False}, "concat"),)
     variants = ({}, {"variant": "released"}, {"subsets": False})
     ablations = ({"strength": 0.0}, {"subsets": False}, {"strength": 0.0, "subsets": False})
@@ -79,9 +78,7 @@ class CML(Method):
         status="verified",
     )
 
-    class Config(Method.Config):
-        variant: Literal["paper", "released"] = "paper"
-        """The penalty of the paper, or that of the released code's main script."""
+    class Config(Variants):
         strength: float | None = Field(default=None, ge=0)
         """Weight of the penalty: lambda; None for 0.1 in `released` (readme: beta 10 of 100, on a sum) and else 1
         (ours, on a mean)."""
@@ -89,10 +86,6 @@ class CML(Method):
         """Average the cross-entropy over the chain (released code); False takes that of all modalities alone."""
 
     config: Config
-
-    @classmethod
-    def unsupported(cls, config: Method.Config, task: TaskSpec) -> str | None:
-        return None if len(task.modalities) > 1 else "removes modalities, so it needs at least two"
 
     def build_net(self, task: TaskSpec) -> MultimodalNet:
         return concat_net(task)

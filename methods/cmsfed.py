@@ -42,7 +42,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmark.data import Batch, TaskSpec
-from benchmark.method import Ledger, Method, Reference
+from benchmark.method import Ledger, Reference
 from benchmark.model import Encoder, MultimodalNet, Outputs, concat_net, true_class_probability
 from benchmark.seeds import seed_of
 
@@ -118,6 +118,7 @@ class CMSFed(Federated):
         "fanyunfeng-bit/Balanced-Modality-Selection-in-MFL @ 14c762c : server/mmdrop.py, server/base.py, "
         "client/mmdrop.py",
     )
+    modalities = (2, 2)
     variants = (
         {"clients": 4, "per_round": 2, "local_epochs": 3},
         {"clients": 4, "per_round": 3, "local_epochs": 3, "threshold": 1.1},
@@ -150,10 +151,6 @@ class CMSFed(Federated):
         """Share of all clients that is drawn for each choice, at least `per_round` of them (released code)."""
 
     config: Config
-
-    @classmethod
-    def unsupported(cls, config: Method.Config, task: TaskSpec) -> str | None:
-        return None if len(task.modalities) == 2 else "clients are judged by the ratio of two modalities' accuracies"
 
     def build_net(self, task: TaskSpec) -> MultimodalNet:
         net = concat_net(task)

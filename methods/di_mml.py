@@ -133,6 +133,7 @@ class DIMML(Method):
         2024,
         "fanyunfeng-bit/DI-MML @ 83b9b7a : main_CFT.py, main_CFT_stage2.py, loss/contrast_loss.py",
     )
+    modalities = (2, None)
     variants = ({}, {"first_lesson": 0, "fusion_epochs": 2}, {"fusion_epochs": 0})
     ablations = ({"lessons": False}, {"align": 0.0}, {"fusion_epochs": 0})
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
@@ -165,22 +166,16 @@ class DIMML(Method):
         certainty: float = Field(default=1.0, gt=0)
         """tau_2 of the fusion by certainty (authors: 1 on CREMA-D and UCF, else 3)."""
 
+        def refuse(self, epochs: int) -> str | None:
+            taught_from, fused_from = stages(epochs, self.first_lesson, self.fusion_epochs)
+            if fused_from < 1:
+                return f"fusion_epochs={self.fusion_epochs} in {epochs} epochs, so no encoder would be trained"
+            if self.first_lesson is not None and self.lessons and taught_from >= fused_from:
+                return f"first_lesson={self.first_lesson}, but stage two starts in epoch {fused_from}"
+            return None
+
     config: Config
     effective: Tensor
-
-    @classmethod
-    def unsupported(cls, config: Method.Config, task: TaskSpec) -> str | None:
-        return None if len(task.modalities) > 1 else "modalities teach each other, so it needs at least two"
-
-    @classmethod
-    def refuse(cls, config: Method.Config, epochs: int) -> str | None:
-        assert isinstance(config, cls.Config)
-        taught_from, fused_from = stages(epochs, config.first_lesson, config.fusion_epochs)
-        if fused_from < 1:
-            return f"fusion_epochs={config.fusion_epochs} in {epochs} epochs, so no encoder would be trained"
-        if config.first_lesson is not None and config.lessons and taught_from >= fused_from:
-            return f"first_lesson={config.first_lesson}, but stage two starts in epoch {fused_from}"
-        return None
 
     def build_net(self, task: TaskSpec) -> MultimodalNet:
         certainty = self.config.certainty

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark.data import Batch, TaskSpec
-from benchmark.method import Ledger, Method, Reference
+from benchmark.method import Ledger, Method, Reference, Variants
 from benchmark.model import Head, LateHead, MultimodalNet, Outputs
 from benchmark.training import Run
 
@@ -103,6 +103,7 @@ class DOMFN(Method):
         2022,
         "njustkmg/MM22_DOMFN @ 77743c2 : models/encoder.py, engines/mosi_trainer.py",
     )
+    modalities = (2, None)
     variants = (
         {"widths": [32]},
         {"widths": [64], "variant": "released"},
@@ -123,10 +124,7 @@ class DOMFN(Method):
         status="reconstructed",
     )
 
-    class Config(Method.Config):
-        variant: Literal["paper", "released"] = "paper"
-        """Read the layers' outputs as logits, or pass them through a sigmoid that is logits and probabilities at once
-        (released code)."""
+    class Config(Variants):
         eta: float = Field(default=0.5, ge=0)
         """Weight of the penalty, for fused samples (released code)."""
         tau: float = Field(default=0.2, gt=0)
@@ -141,10 +139,6 @@ class DOMFN(Method):
 
     config: Config
     fusing: Tensor
-
-    @classmethod
-    def unsupported(cls, config: Method.Config, task: TaskSpec) -> str | None:
-        return None if len(task.modalities) > 1 else "compares modalities, so it needs at least two"
 
     def build_net(self, task: TaskSpec) -> MultimodalNet:
         self.register_buffer("fusing", torch.tensor(False))

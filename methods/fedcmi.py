@@ -37,7 +37,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark.data import Batch, TaskSpec
-from benchmark.method import Ledger, Method, Reference
+from benchmark.method import Ledger, Reference
 from benchmark.model import Head, MultimodalNet, Outputs, sum_logits, true_class_probability
 from benchmark.seeds import seed_of
 from benchmark.training import Run
@@ -105,6 +105,7 @@ class FedCMI(Federated):
         2024,
         "fanyunfeng-bit/Balanced-Modality-Selection-in-MFL @ 14c762c : client/FedCMI.py, server/FedCMI.py",
     )
+    modalities = (2, 2)
     variants = (
         {"clients": 4, "per_round": 3, "local_epochs": 5},
         {"clients": 3, "multimodal": 1.0, "warmup": 0, "local_epochs": 3},
@@ -135,10 +136,6 @@ class FedCMI(Federated):
         """First round with distillation, from 0 (released code)."""
 
     config: Config
-
-    @classmethod
-    def unsupported(cls, config: Method.Config, task: TaskSpec) -> str | None:
-        return None if len(task.modalities) == 2 else "infiltration is defined between two modalities"
 
     def build_net(self, task: TaskSpec) -> MultimodalNet:
         return MultimodalNet(task.build_encoders(), lambda dims: InfiltrationHead(dims, task.num_classes))

@@ -75,29 +75,35 @@ class FedAvg(Federated):
         def parts(self) -> Sequence[str]:
             return (self.local,)
 
+        def unsupported(self, task: TaskSpec) -> str | None:
+            kind, settings = self.local_method()
+            if issubclass(kind, Federated):
+                return f"{self.local} is federated itself"
+            if kind.get_extra_state is not Method.get_extra_state:
+                return f"{self.local} keeps state besides tensors, of which clients have no mean"
+            return kind.unsupported(settings, task)
+
+        def refuse(self, epochs: int) -> str | None:
+            _, settings = self.local_method()
+            return settings.refuse(epochs)
+
+        def local_method(self) -> tuple[type[Method], Method.Config]:
+            """Return the class and the settings of the method by which clients train.
+
+            Raises:
+                UserError: when there is no such method, or it has no such settings.
+            """
+            (kind,) = load_parts(self)
+            return kind, parse_settings(kind.Config, self.settings, f"method {self.local}, which clients train by")
+
     config: Config
 
     def __init__(self, config: Config, task: TaskSpec) -> None:
         super().__init__(config, task)
         self.held_out_share = self.local.held_out_share
 
-    @classmethod
-    def unsupported(cls, config: Method.Config, task: TaskSpec) -> str | None:
-        kind, settings = local_method(config)
-        assert isinstance(config, cls.Config)
-        if issubclass(kind, Federated):
-            return f"{config.local} is federated itself"
-        if kind.get_extra_state is not Method.get_extra_state:
-            return f"{config.local} keeps state besides tensors, of which clients have no mean"
-        return kind.unsupported(settings, task)
-
-    @classmethod
-    def refuse(cls, config: Method.Config, epochs: int) -> str | None:
-        kind, settings = local_method(config)
-        return kind.refuse(settings, epochs)
-
     def build_net(self, task: TaskSpec) -> MultimodalNet:
-        kind, settings = local_method(self.config)
+        kind, settings = self.config.local_method()
         self.local = kind(settings, task)
         return self.local.net
 
@@ -135,14 +141,3 @@ class FedAvg(Federated):
 
     def predict(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return self.local.predict(inputs)
-
-
-def local_method(config: Method.Config) -> tuple[type[Method], Method.Config]:
-    """Return the class and the settings of the method by which clients train.
-
-    Raises:
-        UserError: when there is no such method, or it has no such settings.
-    """
-    assert isinstance(config, FedAvg.Config)
-    (kind,) = load_parts(config)
-    return kind, parse_settings(kind.Config, config.settings, f"method {config.local}, which clients train by")

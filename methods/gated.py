@@ -54,6 +54,7 @@ class Gated(Method):
         2018,
         "GeWu-Lab/OGM-GE_CVPR2022 @ 343dc1d : models/fusion_modules.py",
     )
+    modalities = (2, None)
     ledger = Ledger(
         paper="A gate opened by one input, passed by another.",
         released="OGM's code: the first of two modalities opens, the second passes. It crashes under OGM's own "
@@ -67,14 +68,10 @@ class Gated(Method):
         gated: str | None = None
         """The modality that passes the gate; None for the last (released code: the second of two)."""
 
-    config: Config
+        def unsupported(self, task: TaskSpec) -> str | None:
+            return task.unknown(self.gated)
 
-    @classmethod
-    def unsupported(cls, config: Method.Config, task: TaskSpec) -> str | None:
-        assert isinstance(config, cls.Config)
-        if config.gated not in (None, *task.modalities):
-            return f"no modality {config.gated!r}; there are {', '.join(task.modalities)}"
-        return None if len(task.modalities) > 1 else "gates one modality by others, so it needs at least two"
+    config: Config
 
     def build_net(self, task: TaskSpec) -> MultimodalNet:
         gated = self.config.gated or list(task.modalities)[-1]

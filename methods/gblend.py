@@ -86,6 +86,9 @@ class GBlend(Method):
         weights: dict[str, Annotated[float, Field(ge=0)]] | None = None
         """Weights to use instead of estimating any, by modality and `joint`, 1 where not named (released code)."""
 
+        def unsupported(self, task: TaskSpec) -> str | None:
+            return task.unknown(*(name for name in self.weights or {} if name != JOINT))
+
     config: Config
     weights: Tensor
 
@@ -95,12 +98,6 @@ class GBlend(Method):
         self.names = [*task.modalities, JOINT]
         given = config.weights or {}
         self.register_buffer("weights", torch.tensor([given.get(name, 1.0) for name in self.names]))
-
-    @classmethod
-    def unsupported(cls, config: Method.Config, task: TaskSpec) -> str | None:
-        assert isinstance(config, cls.Config)
-        unknown = sorted(set(config.weights or {}) - {*task.modalities, JOINT})
-        return f"weights for unknown losses {unknown}" if unknown else None
 
     def build_net(self, task: TaskSpec) -> MultimodalNet:
         return auxiliary_net(task)

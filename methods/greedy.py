@@ -21,7 +21,6 @@ parameters and gradients.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Literal
 
 import torch
 from pydantic import Field
@@ -29,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark.data import Batch, TaskSpec
-from benchmark.method import Ledger, Method, Reference
+from benchmark.method import Ledger, Method, Reference, Variants
 from benchmark.model import Head, LateHead, MultimodalNet, Outputs, sum_logits
 
 from ._mmtm import MMTM
@@ -78,6 +77,7 @@ class Greedy(Method):
         2022,
         "nyukat/greedy_multimodal_learning @ a190e03 : src/balanced_mmtm.py, src/callbacks.py, src/model.py",
     )
+    modalities = (2, None)
     variants = ({}, {"variant": "released"}, {"first_epoch": 0, "window": 2})
     ablations = ({"epsilon": 1e9},)
     ledger = Ledger(
@@ -90,10 +90,7 @@ class Greedy(Method):
         status="verified",
     )
 
-    class Config(Method.Config):
-        variant: Literal["paper", "released"] = "paper"
-        """Whose means stand in for gates: each modality's own over regular steps (paper), or the first one's over all
-        steps (released code)."""
+    class Config(Variants):
         epsilon: float = Field(default=0.01, ge=0)
         """Difference of the BDRs, in decades, above which steps are curated (released code)."""
         window: int = Field(default=5, ge=1)
@@ -103,19 +100,15 @@ class Greedy(Method):
         ratio: float = Field(default=4.0, gt=0)
         """Width of the features over half that of the squeeze layer (released code)."""
 
+        def unsupported(self, task: TaskSpec) -> str | None:
+            if self.variant == "released" and len({encoder.dim for encoder in task.build_encoders().values()}) > 1:
+                return "the released code mixes up the gates of modalities, so all features must be of one width"
+            return None
+
     config: Config
     bypass: Tensor
     main: Tensor
     remaining: Tensor
-
-    @classmethod
-    def unsupported(cls, config: Method.Config, task: TaskSpec) -> str | None:
-        assert isinstance(config, cls.Config)
-        if len(task.modalities) < 2:
-            return "compares modalities, so it needs at least two"
-        if config.variant == "released" and len({encoder.dim for encoder in task.build_encoders().values()}) > 1:
-            return "the released code mixes up the gates of modalities, so all features must be of one width"
-        return None
 
     def build_net(self, task: TaskSpec) -> MultimodalNet:
         for name in ("bypass", "main"):

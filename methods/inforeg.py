@@ -17,19 +17,18 @@ one backward pass.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
 from benchmark.data import Batch, TaskSpec
-from benchmark.method import Ledger, Method, OffSwitch, Reference
+from benchmark.method import Ledger, Method, OffSwitch, Reference, Variants
 from benchmark.model import MultimodalNet, Outputs, concat_net, true_class_probability
 
 from ._auxiliary import multitask_loss
 
-RELEASED: Mapping[str, Any] = {"window_of": "first", "strength_of_others": 0.1, "confidence": "sum"}
 SPAN = 10
 """Epochs in a moving average of traces (released code)."""
 
@@ -58,6 +57,7 @@ class InfoReg(Method):
         2025,
         "GeWu-Lab/InfoReg_CVPR2025 @ 939b2ed : main.py",
     )
+    modalities = (2, None)
     off_switches = (OffSwitch({"strength": 0.0, "unimodal_weight": 0.0}, "concat"),)
     variants = ({}, {"variant": "released"}, {"threshold": 0.5})
     ablations = ({"strength": 0.0}, {"unimodal_weight": 0.0}, {"window_of": "first"})
@@ -71,9 +71,9 @@ class InfoReg(Method):
         status="reconstructed",
     )
 
-    class Config(Method.Config):
-        variant: Literal["paper", "released"] = "paper"
-        """Where paper and released code differ, which to follow; the settings below change single differences."""
+    class Config(Variants):
+        released: ClassVar[Mapping[str, Any]] = {"window_of": "first", "strength_of_others": 0.1, "confidence": "sum"}
+
         strength: float = Field(default=0.95, ge=0)
         """Factor of the pull towards the start of the epoch (released code, audio)."""
         strength_of_others: float | None = Field(default=None, ge=0)
@@ -87,18 +87,9 @@ class InfoReg(Method):
         unimodal_weight: float = Field(default=1.0, ge=0)
         """Weight of the modalities' own losses (released code)."""
 
-        @model_validator(mode="before")
-        @classmethod
-        def _follow_variant(cls, values: dict[str, Any]) -> dict[str, Any]:
-            return {**RELEASED, **values} if values.get("variant") == "released" else values
-
     config: Config
     traces: Tensor
     strengths: Tensor
-
-    @classmethod
-    def unsupported(cls, config: Method.Config, task: TaskSpec) -> str | None:
-        return None if len(task.modalities) > 1 else "compares modalities, so it needs at least two"
 
     def build_net(self, task: TaskSpec) -> MultimodalNet:
         first, others = self.config.strength, self.config.strength_of_others

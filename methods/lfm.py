@@ -42,7 +42,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from benchmark.data import Batch, TaskSpec
-from benchmark.method import Ledger, Method, OffSwitch, Reference
+from benchmark.method import Ledger, Method, OffSwitch, Reference, Variants
 from benchmark.model import LateHead, MultimodalNet, Outputs, sum_logits
 
 from ._batches import take
@@ -115,6 +115,7 @@ class LFM(Method):
         2024,
         "njustkmg/NeurIPS24-LFM @ ad44fa0 : Crema_epoch_learnable.py, Crema_epoch.py",
     )
+    modalities = (2, None)
     off_switches = (OffSwitch({"strategy": "constant", "alpha": 0.0}, "sum"),)
     variants = (
         {},
@@ -142,11 +143,9 @@ class LFM(Method):
         status="reconstructed",
     )
 
-    class Config(Method.Config):
+    class Config(Variants):
         strategy: Literal["heuristic", "learning", "constant"] = "learning"
         """What sets the weight of alignment: a schedule, held-out samples (paper: both), or nothing (ours)."""
-        variant: Literal["paper", "released"] = "paper"
-        """The paper's losses and hypergradient, or those of the released code."""
         alpha: float | None = Field(default=None, ge=0, le=1)
         """Weight of alignment at the start if it is learned, throughout if it is constant; None for 0.95 in `released`
         (its code), whose alignment is weak, and else 0.5 (ours; the paper gives none)."""
@@ -161,6 +160,20 @@ class LFM(Method):
         held_out: float = Field(default=0.1, ge=0, lt=1)
         """Share of train on which alpha is learned, stratified (ours; in the released code 16 samples)."""
 
+        def unsupported(self, task: TaskSpec) -> str | None:
+            if self.variant == "released" and len(task.modalities) > 2:
+                return "the released code is for two modalities; variant=paper takes more"
+            return None
+
+        def refuse(self, epochs: int) -> str | None:
+            if self.strategy != "learning" or self.held_out:
+                return None
+            return (
+                "held_out=0 leaves only training samples to learn alpha from; at the minimum of the training loss "
+                "dC/d alpha = grad C . H^-1 grad C / alpha >= 0 there, so alpha would fall to 0 whatever the data. "
+                "Hold out a share, or choose strategy=heuristic"
+            )
+
     config: Config
     alpha: Tensor
 
@@ -173,26 +186,6 @@ class LFM(Method):
         usual = 0.95 if self.released else 0.5
         start = usual if config.alpha is None else config.alpha
         self.register_buffer("alpha", torch.tensor(start, dtype=torch.float64))  # released steps are about 1e-8
-
-    @classmethod
-    def unsupported(cls, config: Method.Config, task: TaskSpec) -> str | None:
-        assert isinstance(config, cls.Config)
-        if len(task.modalities) < 2:
-            return "aligns modalities, so it needs at least two"
-        if config.variant == "released" and len(task.modalities) > 2:
-            return "the released code is for two modalities; variant=paper takes more"
-        return None
-
-    @classmethod
-    def refuse(cls, config: Method.Config, epochs: int) -> str | None:
-        assert isinstance(config, cls.Config)
-        if config.strategy != "learning" or config.held_out:
-            return None
-        return (
-            "held_out=0 leaves only training samples to learn alpha from; at the minimum of the training loss "
-            "dC/d alpha = grad C . H^-1 grad C / alpha >= 0 there, so alpha would fall to 0 whatever the data. "
-            "Hold out a share, or choose strategy=heuristic"
-        )
 
     def build_net(self, task: TaskSpec) -> MultimodalNet:
         head = AlignedHead if self.config.variant == "paper" else MeanHead

@@ -29,17 +29,16 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark.data import Batch, TaskSpec
-from benchmark.method import Ledger, Method, Reference
+from benchmark.method import Ledger, Method, Reference, Variants
 from benchmark.model import MultimodalNet, sum_logits
 
 from ._shared import SharedHead
 
-RELEASED: Mapping[str, Any] = {"projection": False, "fusion": "batch"}
 FIXED: Mapping[int, tuple[float, ...]] = {2: (0.55, 0.45), 3: (0.35, 0.25, 0.4)}
 """Weights of the modalities, in order, of the released code without its dynamic fusion (CREMA-D, IEMOCAP)."""
 
@@ -84,6 +83,7 @@ class MLA(Method):
         2024,
         "Cecile-hi/Multimodal-Learning-with-Alternating-Unimodal-Adaptation @ ab6c184 : main.py, utils/utils.py",
     )
+    modalities = (2, None)
     variants = ({}, {"variant": "released"}, {"fusion": "fixed"})
     ablations = ({"projection": False}, {"fusion": "fixed"}, {"projection": False, "fusion": "fixed"})
     ledger: ClassVar[Ledger] = Ledger(
@@ -98,9 +98,9 @@ class MLA(Method):
         status="reconstructed",
     )
 
-    class Config(Method.Config):
-        variant: Literal["paper", "released"] = "paper"
-        """Where paper and released code differ, which to follow; the settings below change single differences."""
+    class Config(Variants):
+        released: ClassVar[Mapping[str, Any]] = {"projection": False, "fusion": "batch"}
+
         projection: bool = True
         """Project the head's gradient (paper); the released code means to and does not."""
         alpha: float = Field(default=0.1, gt=0)
@@ -110,22 +110,13 @@ class MLA(Method):
         """Who weighs the modalities in a prediction: each sample (paper), a batch as a whole (released code with
         dynamic fusion), or constants (released code without)."""
 
-        @model_validator(mode="before")
-        @classmethod
-        def _follow_variant(cls, values: dict[str, Any]) -> dict[str, Any]:
-            return {**RELEASED, **values} if values.get("variant") == "released" else values
+        def unsupported(self, task: TaskSpec) -> str | None:
+            if self.fusion == "fixed" and len(task.modalities) not in FIXED:
+                return "fusion=fixed has weights for two and three modalities"
+            return None
 
     config: Config
     projection: Tensor
-
-    @classmethod
-    def unsupported(cls, config: Method.Config, task: TaskSpec) -> str | None:
-        assert isinstance(config, cls.Config)
-        if len(task.modalities) < 2:
-            return "alternates between modalities, so it needs at least two"
-        if config.fusion == "fixed" and len(task.modalities) not in FIXED:
-            return "fusion=fixed has weights for two and three modalities"
-        return None
 
     def build_net(self, task: TaskSpec) -> MultimodalNet:
         net = MultimodalNet(

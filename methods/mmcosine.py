@@ -12,14 +12,14 @@ Xu, Feng, Zhang and Hu, MMCosine: Multi-Modal Cosine Loss Towards Balanced Audio
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
 from benchmark.data import TaskSpec
-from benchmark.method import Ledger, Method, Reference
+from benchmark.method import Ledger, Method, Reference, Variants
 from benchmark.model import ConcatHead, MultimodalNet, Outputs, sum_logits
 
 
@@ -63,10 +63,7 @@ class MMCosine(Method):
         status="verified",
     )
 
-    class Config(Method.Config):
-        variant: Literal["paper", "released"] = "paper"
-        """Predict by the cosines that are trained (paper), or by the plain layer with its untrained bias (released
-        code)."""
+    class Config(Variants):
         scale: float = Field(default=10.0, gt=0)
         """Factor on cosines, which bounds each modality's logits (released code; BalanceBenchmark has 15)."""
 

@@ -19,15 +19,15 @@ all losses less g0, and the loss of one modality does not reach the encoder of a
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
 from benchmark.data import Batch, TaskSpec
-from benchmark.method import Ledger, Method, Reference, unimodal_losses
+from benchmark.method import Ledger, Method, Reference, Variants, unimodal_losses
 from benchmark.model import MultimodalNet
 
 from ._auxiliary import auxiliary_net, multitask_loss
@@ -79,18 +79,13 @@ class MMPareto(Method):
         status="verified",
     )
 
-    class Config(Method.Config):
-        variant: Literal["paper", "released"] = "paper"
-        """Where paper and released code differ, which to follow; `rescale` overrides it."""
+    class Config(Variants):
+        released: ClassVar[Mapping[str, Any]] = {"rescale": "tensor"}
+
         gamma: float = Field(default=1.5, gt=0)
         """Factor on every encoder's gradient (released code)."""
         rescale: Literal["encoder", "tensor"] = "encoder"
         """What keeps its norm: an encoder's whole gradient (paper) or each of its parameters' (released code)."""
-
-        @model_validator(mode="before")
-        @classmethod
-        def _follow_variant(cls, values: dict[str, Any]) -> dict[str, Any]:
-            return {"rescale": "tensor", **values} if values.get("variant") == "released" else values
 
     config: Config
 

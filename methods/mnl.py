@@ -23,16 +23,14 @@ from itertools import combinations
 from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
 from benchmark.data import Batch, TaskSpec
-from benchmark.method import Ledger, Method, Reference
+from benchmark.method import Ledger, Method, Reference, Variants
 from benchmark.model import LateHead, MultimodalNet, Outputs, sum_logits, true_class_probability
 from benchmark.training import Run
-
-RELEASED: Mapping[str, Any] = {"guidance": "released", "warmup_epochs": 0}
 
 
 def rivals(fused: Tensor, labels: Tensor) -> Tensor:
@@ -113,6 +111,7 @@ class MNL(Method):
         2025,
         "BaoquanGong/Multimodal-Negative-Learning @ 64cea56 : train_latefusion.py",
     )
+    modalities = (2, None)
     variants = ({}, {"variant": "released"})
     ablations = ({"weight": 0.0}, {"warmup_epochs": 0}, {"guidance": "released"})
     ledger: ClassVar[Ledger] = Ledger(
@@ -126,9 +125,9 @@ class MNL(Method):
         status="reconstructed",
     )
 
-    class Config(Method.Config):
-        variant: Literal["paper", "released"] = "paper"
-        """Where paper and released code differ, which to follow; the settings below change single differences."""
+    class Config(Variants):
+        released: ClassVar[Mapping[str, Any]] = {"guidance": "released", "warmup_epochs": 0}
+
         guidance: Literal["negative", "released"] = "negative"
         """What a guide teaches: the wrong classes only (paper), or the true one as well, over K (released code)."""
         weight: float = Field(default=0.7, ge=0)
@@ -136,16 +135,7 @@ class MNL(Method):
         warmup_epochs: int | None = Field(default=None, ge=0)
         """Epochs of cross-entropy alone; None for a tenth of the run, at least 1 (ours; released code: 0)."""
 
-        @model_validator(mode="before")
-        @classmethod
-        def _follow_variant(cls, values: dict[str, Any]) -> dict[str, Any]:
-            return {**RELEASED, **values} if values.get("variant") == "released" else values
-
     config: Config
-
-    @classmethod
-    def unsupported(cls, config: Method.Config, task: TaskSpec) -> str | None:
-        return None if len(task.modalities) > 1 else "one modality guides another, so it needs at least two"
 
     def build_net(self, task: TaskSpec) -> MultimodalNet:
         return MultimodalNet(task.build_encoders(), lambda dims: AverageHead(dims, task.num_classes))

@@ -76,6 +76,9 @@ class MSLR(Method):
         held_out: float = Field(default=0.1, gt=0, lt=1)
         """Share of train on which `dynamic` measures accuracies (ours)."""
 
+        def unsupported(self, task: TaskSpec) -> str | None:
+            return task.unknown(*self.rates)
+
     config: Config
 
     def __init__(self, config: Config, task: TaskSpec) -> None:
@@ -84,12 +87,6 @@ class MSLR(Method):
             self.held_out_share = config.held_out
         self.rates = {m: config.rates.get(m, 1.0) for m in task.modalities}
         self.accuracies: dict[str, list[float]] = {m: [] for m in task.modalities}
-
-    @classmethod
-    def unsupported(cls, config: Method.Config, task: TaskSpec) -> str | None:
-        assert isinstance(config, cls.Config)
-        unknown = sorted(set(config.rates) - set(task.modalities))
-        return f"rates for unknown modalities {unknown}" if unknown else None
 
     def build_net(self, task: TaskSpec) -> MultimodalNet:
         return MultimodalNet(task.build_encoders(), lambda dims: LateHead(dims, task.num_classes))

@@ -55,6 +55,7 @@ class OGM(Method):
         2022,
         "GeWu-Lab/OGM-GE_CVPR2022 @ 343dc1d : main.py",
     )
+    modalities = (2, None)
     off_switches = (
         OffSwitch({"alpha": 0.0, "noise": False}, "concat"),
         OffSwitch({"first_epoch": 1_000_000}, "concat"),
@@ -95,10 +96,6 @@ class OGM(Method):
         that the paper's formula names."""
 
     config: Config
-
-    @classmethod
-    def unsupported(cls, config: Method.Config, task: TaskSpec) -> str | None:
-        return None if len(task.modalities) > 1 else "compares modalities, so it needs at least two"
 
     def build_net(self, task: TaskSpec) -> MultimodalNet:
         if self.config.fusion == "sum":

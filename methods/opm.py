@@ -58,6 +58,7 @@ class OPM(Method):
         2024,
         "GeWu-Lab/BML_TPAMI2024 @ 4b3aa4f : code/models/Classifier.py, code/main.py",
     )
+    modalities = (2, None)
     off_switches = (
         OffSwitch({"q_base": 0.0, "warmup_epochs": 0}, "concat"),
         OffSwitch({"p_exe": 0.0, "warmup_epochs": 0}, "concat"),
@@ -89,10 +90,6 @@ class OPM(Method):
         """Epochs at the start without dropping (released code: epochs 0 to 5)."""
 
     config: Config
-
-    @classmethod
-    def unsupported(cls, config: Method.Config, task: TaskSpec) -> str | None:
-        return None if len(task.modalities) > 1 else "compares modalities, so it needs at least two"
 
     def build_net(self, task: TaskSpec) -> MultimodalNet:
         return concat_net(task)

@@ -18,19 +18,17 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
 from benchmark.data import Batch, TaskSpec
-from benchmark.method import Ledger, Method, OffSwitch, Reference
+from benchmark.method import Ledger, Method, OffSwitch, Reference, Variants
 from benchmark.model import ConcatHead, MultimodalNet, Outputs, concat_net, true_class_probability
 from benchmark.seeds import generator
 from benchmark.training import Run
 
 from ._prototypes import class_means, draw_share, similarities
-
-RELEASED: Mapping[str, Any] = {"coefficient": "hard", "mu": 0.0, "momentum": 0.0, "last_epoch": 70}
 
 
 def lags(confidence: Tensor, hard: bool = False) -> Tensor:
@@ -56,6 +54,7 @@ class PMR(Method):
         2023,
         "fanyunfeng-bit/Modal-Imbalance-PMR @ 3615e48 : main_Prototype_grad.py",
     )
+    modalities = (2, None)
     off_switches = (
         OffSwitch({"alpha": 0.0, "mu": 0.0}, "concat"),
         OffSwitch({"first_epoch": 1_000_000}, "concat"),
@@ -74,9 +73,9 @@ class PMR(Method):
         status="verified",
     )
 
-    class Config(Method.Config):
-        variant: Literal["paper", "released"] = "paper"
-        """Where paper and released code differ, which to follow; the settings below change single differences."""
+    class Config(Variants):
+        released: ClassVar[Mapping[str, Any]] = {"coefficient": "hard", "mu": 0.0, "momentum": 0.0, "last_epoch": 70}
+
         alpha: float = Field(default=1.0, ge=0)
         """Weight of the prototype losses (released code's default; the paper uses 1 and 2)."""
         coefficient: Literal["clip", "hard"] = "clip"
@@ -94,16 +93,7 @@ class PMR(Method):
         last_epoch: int | None = Field(default=None, ge=0)
         """Last epoch of rebalancing, inclusive; None for all (the released scripts stop after 70 of 100 to 150)."""
 
-        @model_validator(mode="before")
-        @classmethod
-        def _follow_variant(cls, values: dict[str, Any]) -> dict[str, Any]:
-            return {**RELEASED, **values} if values.get("variant") == "released" else values
-
     config: Config
-
-    @classmethod
-    def unsupported(cls, config: Method.Config, task: TaskSpec) -> str | None:
-        return None if len(task.modalities) > 1 else "compares modalities, so it needs at least two"
 
     def build_net(self, task: TaskSpec) -> MultimodalNet:
         net = concat_net(task)
@@ -114,7 +104,6 @@ class PMR(Method):
 
     def attach(self, run: Run) -> None:
         super().attach(run)
-        self.labels: Tensor | None = None  # of train, once they are needed
         per_epochs = self.config.per_epochs
         self.per_epochs = max(run.epochs // 10, 1) if per_epochs is None else per_epochs
 
@@ -128,19 +117,13 @@ class PMR(Method):
     @torch.no_grad()
     def refresh_prototypes(self, epoch: int, momentum: float) -> None:
         """Move the prototypes to the class means over a share of train, in eval mode."""
-        if self.labels is None:
-            self.labels = torch.cat([batch.labels for batch in self.run.train_in_order()])
-        draw = generator(self.run.seed, epoch, "prototypes")
-        chosen = draw_share(self.labels, self.config.share, draw)
+        labels = self.run.train_labels
+        chosen = draw_share(labels, self.config.share, generator(self.run.seed, epoch, "prototypes"))
         self.net.eval()
-        features = []
-        for batch in self.run.train_in_order():
-            rows = torch.isin(batch.index, chosen)
-            if rows.any():
-                features.append(self.net.encode({m: x[rows] for m, x in batch.inputs.items()}))
+        features = [self.net.encode(batch.inputs) for batch in self.run.train_at(chosen)]
         self.net.train()
         for modality in self.task.modalities:
-            means = class_means(torch.cat([u[modality] for u in features]), self.labels[chosen], self.task.num_classes)
+            means = class_means(torch.cat([u[modality] for u in features]), labels[chosen], self.task.num_classes)
             prototypes = self.prototypes(modality)
             prototypes.copy_(momentum * prototypes + (1 - momentum) * means)
 

@@ -29,18 +29,17 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark.data import Batch, TaskSpec
-from benchmark.method import Ledger, Method, Reference, unimodal_losses
+from benchmark.method import Ledger, Method, Reference, Variants, unimodal_losses
 from benchmark.model import MultimodalNet, Outputs, sum_logits, true_class_probability
 from benchmark.training import Run
 
 from ._shared import SharedHead
 
-RELEASED: Mapping[str, Any] = {"regulariser": "released", "weight": 4.0, "memory": 0.0, "others_eval": False}
 LONGEST_PHASE = 4
 """Epochs of boosting, and of rectification, in a stage of the released code."""
 
@@ -125,6 +124,7 @@ class ReconBoost(Method):
         2024,
         "huacong/ReconBoost @ 14ab57a : train.py, models/dynamic_net.py, schedule.py",
     )
+    modalities = (2, None)
     variants = ({}, {"variant": "released"}, {"start_epochs": 1, "boosting_epochs": 2})
     ablations = ({"lambda_": 0.0}, {"memory": 0.0}, {"rectification_epochs": 0}, {"regulariser": "released"})
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"cremad": {"lambda_": 0.2}}
@@ -140,9 +140,14 @@ class ReconBoost(Method):
         status="reconstructed",
     )
 
-    class Config(Method.Config):
-        variant: Literal["paper", "released"] = "paper"
-        """Where paper and released code differ, which to follow; the settings below change single differences."""
+    class Config(Variants):
+        released: ClassVar[Mapping[str, Any]] = {
+            "regulariser": "released",
+            "weight": 4.0,
+            "memory": 0.0,
+            "others_eval": False,
+        }
+
         regulariser: Literal["kl", "released"] = "kl"
         """Compare with the others in all classes (paper) or in the true one, averaged over classes (released code)."""
         lambda_: float = Field(default=0.25, ge=0, le=1)
@@ -164,25 +169,18 @@ class ReconBoost(Method):
         others_eval: bool = True
         """Run who does not learn in evaluation mode (ours); the released code leaves all in training mode."""
 
-        @model_validator(mode="before")
-        @classmethod
-        def _follow_variant(cls, values: dict[str, Any]) -> dict[str, Any]:
-            return {**RELEASED, **values} if values.get("variant") == "released" else values
+        @property
+        def lengths(self) -> tuple[int | None, int | None, int | None]:
+            """What is asked for: epochs of boosting, of rectification, and of the start."""
+            return self.boosting_epochs, self.rectification_epochs, self.start_epochs
+
+        def refuse(self, epochs: int) -> str | None:
+            shortest = plan(epochs, epochs, *self.lengths)  # phases of one epoch where none is asked for
+            if any(length is not None for length in self.lengths) and shortest.start >= epochs:
+                return f"in {epochs} epochs no stage would end after the start"
+            return None
 
     config: Config
-
-    @classmethod
-    def unsupported(cls, config: Method.Config, task: TaskSpec) -> str | None:
-        return None if len(task.modalities) > 1 else "boosts one modality against others, so it needs at least two"
-
-    @classmethod
-    def refuse(cls, config: Method.Config, epochs: int) -> str | None:
-        assert isinstance(config, cls.Config)
-        lengths = config.boosting_epochs, config.rectification_epochs, config.start_epochs
-        shortest = plan(epochs, epochs, *lengths)  # phases of one epoch where none is asked for
-        if any(length is not None for length in lengths) and shortest.start >= epochs:
-            return f"in {epochs} epochs no stage would end after the start"
-        return None
 
     def build_net(self, task: TaskSpec) -> MultimodalNet:
         hidden = self.config.hidden
@@ -195,9 +193,7 @@ class ReconBoost(Method):
 
     def attach(self, run: Run) -> None:
         super().attach(run)
-        config, modalities = self.config, len(self.task.modalities)
-        lengths = config.boosting_epochs, config.rectification_epochs, config.start_epochs
-        self.schedule = plan(run.epochs, modalities, *lengths)
+        self.schedule = plan(run.epochs, len(self.task.modalities), *self.config.lengths)
 
     def start_epoch(self, epoch: int) -> None:
         self.stage = self.schedule.stage(epoch)

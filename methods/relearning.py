@@ -80,19 +80,17 @@ class Relearning(Method):
         held_out: float = Field(default=0.11, gt=0, lt=1)
         """Share of train that is held out for the diagnosis (released lists: 744 of 6698)."""
 
+        def refuse(self, epochs: int) -> str | None:
+            if self.times and self.every is not None and self.every > epochs - 2:
+                return f"every={self.every} in {epochs} epochs, so nothing would ever be re-learnt"
+            return None
+
     config: Config
 
     def __init__(self, config: Config, task: TaskSpec) -> None:
         super().__init__(config, task)
         if config.times:
             self.held_out_share = config.held_out
-
-    @classmethod
-    def refuse(cls, config: Method.Config, epochs: int) -> str | None:
-        assert isinstance(config, cls.Config)
-        if config.times and config.every is not None and config.every > epochs - 2:
-            return f"every={config.every} in {epochs} epochs, so nothing would ever be re-learnt"
-        return None
 
     def build_net(self, task: TaskSpec) -> MultimodalNet:
         return concat_net(task)

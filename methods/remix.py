@@ -29,7 +29,6 @@ all encoders and reads train twice.
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import torch
 from pydantic import Field
@@ -37,7 +36,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmark.data import Batch, TaskSpec
-from benchmark.method import Ledger, Method, OffSwitch, Reference
+from benchmark.method import Ledger, Method, OffSwitch, Reference, Variants
 from benchmark.model import Encoder, Head, MultimodalNet, Outputs
 
 from ._auxiliary import auxiliary_net, multitask_loss
@@ -57,6 +56,7 @@ class Remix(Method):
         2025,
         "MatthewMaxy/Remix_ICML2025 @ 80898aa : train.py, models/models.py",
     )
+    modalities = (2, None)
     off_switches = (OffSwitch({"warmup": 1_000_000}, "multitask", {"weight": 0.5}),)
     variants = ({"warmup": 1}, {"warmup": 1, "variant": "released"})
     ablations = ({"warmup": 1_000_000}, {"warmup": 0}, {"gamma": 0.0})
@@ -70,9 +70,7 @@ class Remix(Method):
         status="verified",
     )
 
-    class Config(Method.Config):
-        variant: Literal["paper", "released"] = "paper"
-        """Masked encoders rest and batches come as they fill, or as in the released code."""
+    class Config(Variants):
         warmup: int = Field(default=10, ge=0)
         """Epochs with all modalities at the start (released code)."""
         warmup_weight: float = Field(default=0.5, ge=0)
@@ -80,16 +78,12 @@ class Remix(Method):
         gamma: float = Field(default=1.0, ge=0)
         """Weight of the kept modality's own loss afterwards (released code)."""
 
-    config: Config
+        def unsupported(self, task: TaskSpec) -> str | None:
+            if self.variant == "released" and len(task.modalities) > 2:
+                return "the released code is for two modalities; variant=paper takes more"
+            return None
 
-    @classmethod
-    def unsupported(cls, config: Method.Config, task: TaskSpec) -> str | None:
-        assert isinstance(config, cls.Config)
-        if len(task.modalities) < 2:
-            return "compares modalities, so it needs at least two"
-        if config.variant == "released" and len(task.modalities) > 2:
-            return "the released code is for two modalities; variant=paper takes more"
-        return None
+    config: Config
 
     def build_net(self, task: TaskSpec) -> MultimodalNet:
         return auxiliary_net(task)
@@ -105,10 +99,9 @@ class Remix(Method):
             self.run.log(**{f"kept/{modality}": (self.kept == position).float().mean()})
         if self.config.variant == "released":
             first, last = self.task.modalities
-            for batch in self.run.train_batches(epoch, salt=1):
+            for batch in self.run.train_batches(epoch, salt=1, count=False):  # of both passes each sample trains once
                 self.gather(last, batch)
             self.flush(last)
-            self.run.samples_served -= self.run.num_train  # of both passes together each sample is trained on once
             self.gathered = [first]
         else:
             self.gathered = list(self.task.modalities)

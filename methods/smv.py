@@ -32,6 +32,7 @@ from benchmark.method import Ledger, Method, OffSwitch, Reference, unimodal_loss
 from benchmark.model import MultimodalNet, Outputs, concat_net
 from benchmark.seeds import generator
 
+from ._batches import join, take
 from ._shapley import coalitions, shapley_values
 
 THRESHOLDS = (1e-6, 0.6, 1.1)
@@ -64,6 +65,7 @@ class SMV(Method):
         2024,
         "GeWu-Lab/Valuate-and-Enhance-Multimodal-Cooperation @ 7ed12b0 : code/sample_level.py, code/modality_level.py",
     )
+    modalities = (2, None)
     off_switches = (OffSwitch({"warmup": 1_000_000}, "concat"),)
     variants = ({"warmup": 1}, {"warmup": 1, "level": "modality"})
     ablations = ({"level": "modality"}, {"warmup": 0})
@@ -92,10 +94,6 @@ class SMV(Method):
 
     config: Config
 
-    @classmethod
-    def unsupported(cls, config: Method.Config, task: TaskSpec) -> str | None:
-        return None if len(task.modalities) > 1 else "compares modalities, so it needs at least two"
-
     def build_net(self, task: TaskSpec) -> MultimodalNet:
         return concat_net(task)
 
@@ -109,7 +107,7 @@ class SMV(Method):
         else:
             draw = generator(self.run.seed, epoch, "copies")
             self.copies = copies_by_modality(values, self.config.part, self.config.alpha, draw)
-        self.second_pass = self.run.train_batches(epoch, salt=1)
+        self.second_pass = self.run.train_batches(epoch, salt=1, count=False)  # only the copies are trained on
         for modality, phi, number in zip(self.task.modalities, values.mean(0), self.copies.sum(0), strict=True):
             self.run.log(**{f"value/{modality}": phi, f"copies/{modality}": number})
 
@@ -146,10 +144,7 @@ class SMV(Method):
         copies = self.copies[other.index]  # (B, M)
         rows, columns = copies.nonzero(as_tuple=True)
         rows, columns = (where.repeat_interleave(copies[copies > 0]) for where in (rows, columns))
-        extra = take(other, rows)
-        self.run.samples_served += len(rows) - len(copies)  # of the second pass only the copies are trained on
-        inputs = {m: torch.cat([x, extra.inputs[m]]) for m, x in batch.inputs.items()}
-        pool = Batch(inputs, torch.cat([batch.labels, extra.labels]), torch.cat([batch.index, extra.index]))
+        pool = join([batch, self.run.counted(take(other, rows))])
         everything = torch.ones_like(copies[:1]).expand(len(batch.labels), -1)
         return pool, torch.cat([everything, F.one_hot(columns, copies.shape[1])])
 
@@ -164,8 +159,3 @@ class SMV(Method):
         self.optimizer.step()
         with torch.no_grad():
             return {"loss": loss.detach(), **unimodal_losses(self.net.head(features), batch)}
-
-
-def take(batch: Batch, rows: Tensor) -> Batch:
-    """Return a batch of some rows of another, any number of times."""
-    return Batch({m: x[rows] for m, x in batch.inputs.items()}, batch.labels[rows], batch.index[rows])

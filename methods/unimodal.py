@@ -25,13 +25,10 @@ class Unimodal(Method):
         modality: str
         """The modality to train on; no default, `unimodal` alone means each in turn."""
 
-    config: Config
+        def unsupported(self, task: TaskSpec) -> str | None:
+            return task.unknown(self.modality)
 
-    @classmethod
-    def unsupported(cls, config: Method.Config, task: TaskSpec) -> str | None:
-        assert isinstance(config, cls.Config)
-        known = ", ".join(task.modalities)
-        return None if config.modality in task.modalities else f"no modality {config.modality!r}; there are {known}"
+    config: Config
 
     @classmethod
     def expand(cls, task: TaskSpec) -> Sequence[Mapping[str, Any]]:

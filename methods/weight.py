@@ -15,14 +15,13 @@ Trained by CE(z, y); one forward and one backward pass.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from benchmark.data import TaskSpec
-from benchmark.method import Ledger, Method, Reference
+from benchmark.method import Ledger, Method, Reference, Variants
 from benchmark.model import Head, LateHead, MultimodalNet, Outputs, sum_logits
 
 
@@ -92,10 +91,7 @@ class Weight(Method):
         status="reconstructed",
     )
 
-    class Config(Method.Config):
-        variant: Literal["paper", "released"] = "paper"
-        """Weigh predictions by attention (the words of AUG and LFM with CMML's attention), or features dimension by
-        dimension without parameters (`cmml` of AMSS's code)."""
+    class Config(Variants):
         width: int = Field(default=128, ge=4)
         """Units of the projection that attention reads, halved in each of its two hidden layers (CMML's code: 128, 64,
         32). Unused by `released`."""

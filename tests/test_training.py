@@ -127,6 +127,43 @@ def test_training_samples_in_order_come_once_each_and_unaugmented(run, feed, who
     assert torch.equal(torch.cat([batch.inputs["video"] for batch in batches]), whole(feed())["video"])
 
 
+def test_chosen_samples_are_those_of_the_pass_in_order_less_all_others(run):
+    subject, rows = run(count=100), torch.tensor([2, 3, 17, 64, 65, 66, 99])
+    served = list(subject.train_at(rows))
+    assert order(served) == rows.tolist()
+    whole = {int(batch.index[0]) // 16: batch for batch in subject.train_in_order()}
+    assert [int(batch.index[0]) // 16 for batch in served] == [0, 1, 4, 6]
+    for batch in served:
+        home = whole[int(batch.index[0]) // 16]
+        kept = torch.isin(home.index, rows)
+        assert torch.equal(batch.labels, home.labels[kept])
+        assert torch.equal(batch.inputs["audio"], home.inputs["audio"][kept])
+    assert subject.samples_served == 0
+    assert not list(subject.train_at(rows[:0]))
+
+
+def test_of_what_is_on_disk_only_the_chosen_samples_are_read(run, monkeypatch):
+    monkeypatch.setattr("benchmark.training.KEPT_BYTES", 0)
+    subject, read = run(count=100), []
+    fetch = subject._train._fetch
+    monkeypatch.setattr(subject._train, "_fetch", lambda rows: (read.append(rows), fetch(rows))[1])
+    rows = torch.tensor([5, 40, 41, 90])
+    list(subject.train_at(rows))
+    assert set(torch.cat(read).tolist()) <= {0, *rows.tolist()}, "the first tells how large all would be"
+
+
+def test_what_a_method_trains_on_counts_and_what_it_only_reads_does_not(run):
+    subject = run(count=40)
+    batches = list(subject.train_batches(0, count=False))
+    assert subject.samples_served == 0
+    assert order(batches) == order(subject.train_batches(0))
+    assert subject.samples_served == 40
+    assert subject.subset(torch.arange(10)).counted(batches[0]) is batches[0]
+    assert subject.samples_served == 40 + len(batches[0].labels)
+    with pytest.raises(AttributeError):
+        subject.samples_served = 0
+
+
 # --- schedules and ownership ---------------------------------------------------------------------------------------
 
 
@@ -145,6 +182,17 @@ def test_parameters_added_later_have_the_current_rate_and_follow_the_schedule(ru
         factor = schedule.factor(epoch, 10)
         assert rates(optimizer) == [0.1 * factor] * (epoch + 2)
         assert rates(other) == [1.0 * factor]
+
+
+def test_parameters_added_with_a_rate_of_their_own_follow_the_schedule_from_it(run):
+    subject = run(schedule=Steps(every=1))
+    optimizer = subject.optimizer(nn.Linear(1, 1).parameters())
+    subject.begin_epoch(1)
+    subject.add_parameters(optimizer, nn.Linear(1, 1).parameters(), lr=0.4)
+    for epoch in (1, 2):
+        subject.begin_epoch(epoch)
+        factor = Steps(every=1).factor(epoch, 10)
+        assert rates(optimizer) == [0.1 * factor, 0.4 * factor]
 
 
 def test_a_probe_optimizer_has_the_recipe_and_is_neither_scheduled_nor_counted(run):

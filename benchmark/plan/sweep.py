@@ -171,7 +171,7 @@ def _runs_of(
                     continue
                 if protocol is None or recipe is None:
                     continue
-                wrong = method.kind.refuse(config, recipe.epochs)
+                wrong = config.refuse(recipe.epochs)
                 if wrong is not None:
                     raise UserError(
                         Problem(f"method {chosen.label} on {data.spec.label}", "settings that fit the run", wrong)

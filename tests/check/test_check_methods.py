@@ -57,11 +57,8 @@ class Broken(Method):
 """
 
 PAIR = """
+    modalities = (2, 2)
     off_switches = (OffSwitch({}, "concat"),)
-
-    @classmethod
-    def unsupported(cls, config, task):
-        return None if len(task.modalities) == 2 else "defined for two modalities"
 """
 
 BROKEN_METHODS = {
@@ -140,7 +137,7 @@ BROKEN_METHODS = {
         def attach(self, run):
             super().attach(run)
             serve = run.train_batches
-            run.train_batches = lambda epoch, salt=0: reversed(list(serve(epoch, salt)))
+            run.train_batches = lambda epoch: reversed(list(serve(epoch)))
     """,
     "beats chance on separable data": """
         def loss(self, out, batch):
@@ -181,9 +178,9 @@ BROKEN_METHODS = {
             return super().loss(out, batch) * (1.01 + self.config.alpha)
     """,
     "supports some task": """
-        @classmethod
-        def unsupported(cls, config, task):
-            return "never"
+        class Config(Method.Config):
+            def unsupported(self, task):
+                return "never"
     """,
     "imports alone": """
         assert "benchmark.check" in sys.modules

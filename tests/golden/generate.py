@@ -107,7 +107,7 @@ def _cases(method: str, dataset: str, variants: Sequence[Mapping[str, Any]]) -> 
         for variant in variants:
             settings = {**expanded, **variant}
             config = parse_settings(kind.Config, settings, f"method {method}")
-            if kind.unsupported(config, task) is None and kind.refuse(config, EPOCHS) is None:
+            if kind.unsupported(config, task) is None and config.refuse(EPOCHS) is None:
                 yield Case(method, settings, dataset)
 
 

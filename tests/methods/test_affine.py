@@ -61,4 +61,4 @@ def test_samples_do_not_see_each_other(features):
 def test_what_cannot_be_modulated_is_refused_with_a_reason():
     two, one = Blobs(Blobs.Config()).task, Blobs(Blobs.Config(num_modalities=1)).task
     assert "smell" in Affine.unsupported(Affine.Config(modulated="smell"), two)
-    assert "at least two" in Affine.unsupported(Affine.Config(), one)
+    assert "two or more" in Affine.unsupported(Affine.Config(), one)

@@ -283,7 +283,7 @@ def test_a_check_interval_longer_than_the_run_is_refused_before_anything_starts(
 def test_more_modalities_than_the_rule_covers_are_refused_with_a_reason():
     task = Blobs(Blobs.Config()).task
     four = TaskSpec({f"sensor{i}": task.modalities["audio"] for i in range(4)}, task.class_names)
-    assert "two or three" in AUG.unsupported(AUG.Config(), four)
+    assert "two to three" in AUG.unsupported(AUG.Config(), four)
     assert "smell" in AUG.unsupported(AUG.Config(classifiers={"smell": 2}), task)
 
 

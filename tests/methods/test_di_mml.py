@@ -94,7 +94,7 @@ def test_stages_have_the_authors_proportions():
 
 
 def test_what_does_not_fit_is_refused():
-    refuse = DIMML.refuse
+    refuse = DIMML.Config.refuse
     assert "no encoder" in refuse(DIMML.Config(fusion_epochs=5), 5)
     assert "stage two starts in epoch 3" in refuse(DIMML.Config(first_lesson=3, fusion_epochs=2), 5)
     assert refuse(DIMML.Config(first_lesson=2, fusion_epochs=2), 5) is None

@@ -52,4 +52,4 @@ def test_the_last_modality_is_gated_unless_another_is_named(make_trainer):
 def test_what_cannot_be_gated_is_refused_with_a_reason():
     two, one = Blobs(Blobs.Config()).task, Blobs(Blobs.Config(num_modalities=1)).task
     assert "smell" in Gated.unsupported(Gated.Config(gated="smell"), two)
-    assert "at least two" in Gated.unsupported(Gated.Config(), one)
+    assert "two or more" in Gated.unsupported(Gated.Config(), one)

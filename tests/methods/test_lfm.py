@@ -251,11 +251,11 @@ def test_learning_leaves_network_and_random_numbers_as_they_were(make_trainer):
 
 @pytest.mark.parametrize("variant", ["paper", "released"])
 def test_learning_without_held_out_samples_is_refused_with_the_reason(variant):
-    reason = LFM.refuse(LFM.Config(held_out=0.0, variant=variant), 10)
+    reason = LFM.Config(held_out=0.0, variant=variant).refuse(10)
     assert "alpha would fall to 0" in reason
     assert "heuristic" in reason
-    assert LFM.refuse(LFM.Config(held_out=0.0, strategy="heuristic"), 10) is None
-    assert LFM.refuse(LFM.Config(), 10) is None
+    assert LFM.Config(held_out=0.0, strategy="heuristic").refuse(10) is None
+    assert LFM.Config().refuse(10) is None
 
 
 def test_full_weight_on_alignment_gives_classifiers_no_gradient_and_none_gives_only_theirs(make_trainer):

@@ -187,7 +187,7 @@ def test_what_it_is_not_defined_for():
         task = Blobs(Blobs.Config(num_modalities=count)).task
         return MLA.unsupported(parse_settings(MLA.Config, settings, "test"), task)
 
-    assert "at least two" in reason(1)
+    assert "two or more" in reason(1)
     assert reason(2) is reason(3) is reason(3, fusion="fixed") is None
 
 

@@ -145,4 +145,4 @@ def test_noise_has_the_spread_of_the_unscaled_gradient(stepped):
 
 
 def test_a_single_modality_is_refused_with_a_reason():
-    assert "at least two" in OGM.unsupported(OGM.Config(), Blobs(Blobs.Config(num_modalities=1)).task)
+    assert "two or more" in OGM.unsupported(OGM.Config(), Blobs(Blobs.Config(num_modalities=1)).task)

@@ -106,4 +106,4 @@ def test_batches_are_let_alone_as_often_as_p_exe_says(make_trainer):
 
 
 def test_a_single_modality_is_refused_with_a_reason():
-    assert "at least two" in OPM.unsupported(OPM.Config(), Blobs(Blobs.Config(num_modalities=1)).task)
+    assert "two or more" in OPM.unsupported(OPM.Config(), Blobs(Blobs.Config(num_modalities=1)).task)

@@ -204,11 +204,11 @@ def test_an_epoch_is_one_pass_over_train_in_every_phase(make_trainer):
 
 def test_phases_that_do_not_fit_are_refused():
     config = ReconBoost.Config(start_epochs=2, boosting_epochs=4, rectification_epochs=4)
-    assert "no stage would end" in ReconBoost.refuse(config, 9)
-    assert ReconBoost.refuse(config, 10) is None
-    assert ReconBoost.refuse(ReconBoost.Config(), 2) is None
-    assert "no stage would end" in ReconBoost.refuse(ReconBoost.Config(boosting_epochs=4, rectification_epochs=4), 8)
-    assert ReconBoost.refuse(ReconBoost.Config(boosting_epochs=4, rectification_epochs=4), 9) is None
+    assert "no stage would end" in config.refuse(9)
+    assert config.refuse(10) is None
+    assert ReconBoost.Config().refuse(2) is None
+    assert "no stage would end" in ReconBoost.Config(boosting_epochs=4, rectification_epochs=4).refuse(8)
+    assert ReconBoost.Config(boosting_epochs=4, rectification_epochs=4).refuse(9) is None
 
 
 def test_prediction_is_the_sum_times_the_rate(make_trainer):

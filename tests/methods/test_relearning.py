@@ -69,9 +69,9 @@ def test_happens_after_epochs_20_40_and_60_of_90_as_in_the_released_script(make_
 
 
 def test_intervals_that_leave_no_time_are_refused():
-    assert "never" not in (Relearning.refuse(Relearning.Config(every=2), 4) or "")
-    assert "every=3 in 4 epochs" in Relearning.refuse(Relearning.Config(every=3), 4)
-    assert Relearning.refuse(Relearning.Config(every=3, times=0), 4) is None
+    assert "never" not in (Relearning.Config(every=2).refuse(4) or "")
+    assert "every=3 in 4 epochs" in Relearning.Config(every=3).refuse(4)
+    assert Relearning.Config(every=3, times=0).refuse(4) is None
 
 
 @pytest.mark.parametrize("count", [2, 3])

@@ -111,7 +111,7 @@ def test_pool_holds_the_batch_and_the_copies_of_the_other(copying):
     expected[other.index] = method.copies[other.index]
     assert torch.equal(copied, expected)
     assert len(pool.labels) > number
-    assert method.run.samples_served == served + len(pool.labels) - number - len(other.labels)
+    assert method.run.samples_served == served + len(pool.labels) - number
     position = {int(index): at for at, index in enumerate(other.index)}
     for at in range(number, len(pool.labels)):
         source = position[int(pool.index[at])]

@@ -139,7 +139,7 @@ def prepare(name: str, dataset: Dataset, recipe: Recipe) -> Subject | str:
     """Return a method set up on made-up samples, or why it is not defined there."""
     kind = METHODS.find(name).load()
     config = parse_settings(kind.Config, {**kind.expand(dataset.task)[0], **SETTINGS.get(name, {})}, name)
-    reason = kind.unsupported(config, dataset.task) or kind.refuse(config, recipe.epochs)
+    reason = kind.unsupported(config, dataset.task) or config.refuse(recipe.epochs)
     if reason is not None:
         return reason
     method = build_method(kind, config, dataset.task, recipe, 0, CPU)
