@@ -186,7 +186,7 @@ class Dataset(ABC):
 
     @abstractmethod
     def split(self, samples: Samples, valid_share: float) -> Split:
-        """Divide the samples. Where no validation split is published, carve `valid_share` from train (`carve`)."""
+        """Divide the samples. Where no validation split is published, hold out `valid_share` of train (`hold_out`)."""
 
     @property
     def published(self) -> Mapping[str, int | Mapping[str, int]]:
@@ -219,7 +219,7 @@ class Dataset(ABC):
         return dict(inputs)
 
 
-def carve(train: Index, labels: Tensor, share: float, groups: Sequence[str] | None = None) -> tuple[Index, Index]:
+def hold_out(train: Index, labels: Tensor, share: float, groups: Sequence[str] | None = None) -> tuple[Index, Index]:
     """Divide training samples into (train, valid), the same for every run.
 
     Args:

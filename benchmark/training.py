@@ -302,7 +302,7 @@ class Run:
             yield Batch(inputs, self._train.labels[index], index)
 
     def held_out_batches(self, epoch: int, salt: int = 0) -> Iterator[Batch]:
-        """Yield the share carved from train for methods that learn from unseen samples (`held_out_share`)."""
+        """Yield the share held out from train for methods that learn from unseen samples (`held_out_share`)."""
         if self._held_out is None:
             raise RuntimeError("no held-out share: set `held_out_share` in the method's __init__")
         yield from self._held_out.shuffled(self.seed, epoch, salt, "held out")

@@ -21,7 +21,7 @@ from pydantic import Field
 from torch import Tensor
 
 from benchmark.cache import cached_arrays, digest_files
-from benchmark.data import Samples, Split, TaskSpec, carve
+from benchmark.data import Samples, Split, TaskSpec, hold_out
 from benchmark.encoders.small import ConvNet
 from benchmark.inputs.encoded import EncodedDataset
 from benchmark.inputs.lists import find_files, read_files
@@ -99,7 +99,7 @@ class AVDigits(EncodedDataset):
         else:
             groups = [str(image) for image in self._image_of(names)]
             is_test = np.array([index_of(name) < NUM_TEST_INDICES for name in names])
-        train, valid = carve(np.flatnonzero(~is_test), samples.labels, valid_share, groups)
+        train, valid = hold_out(np.flatnonzero(~is_test), samples.labels, valid_share, groups)
         return Split(train, valid, np.flatnonzero(is_test))
 
     def transform(self, inputs: Mapping[str, Tensor], draws: Tensor | None) -> dict[str, Tensor]:

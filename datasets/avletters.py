@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark.cache import cached_arrays, digest_files
-from benchmark.data import Dataset, Modality, Samples, Split, TaskSpec, carve
+from benchmark.data import Dataset, Modality, Samples, Split, TaskSpec, hold_out
 from benchmark.errors import Problem, UserError, nearest
 from benchmark.model import Encoder, conv_block, scaled
 
@@ -96,7 +96,7 @@ class AVLetters(Dataset):
     def split(self, samples: Samples, valid_share: float) -> Split:
         is_test = self._is_test(list(samples.ids))
         groups = [speaker_of(name) for name in samples.ids] if self.config.split == "speaker" else None
-        train, valid = carve(np.flatnonzero(~is_test), samples.labels, valid_share, groups)
+        train, valid = hold_out(np.flatnonzero(~is_test), samples.labels, valid_share, groups)
         return Split(train, valid, np.flatnonzero(is_test))
 
     def transform(self, inputs: Mapping[str, Tensor], draws: Tensor | None) -> dict[str, Tensor]:

@@ -26,7 +26,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from benchmark.data import Samples, Split, carve
+from benchmark.data import Samples, Split, hold_out
 from benchmark.errors import Problem
 from benchmark.inputs.lists import Row, check_unique, raise_some, read_csv
 from benchmark.seeds import seed_of
@@ -112,7 +112,7 @@ class CremaD(AudioVisual):
             return super().split(samples, valid_share)
         actors = [actor_of(name) for name in samples.ids]
         is_test = np.isin(actors, held_out_actors())
-        train, valid = carve(np.flatnonzero(~is_test), samples.labels, valid_share, actors)
+        train, valid = hold_out(np.flatnonzero(~is_test), samples.labels, valid_share, actors)
         return Split(train, valid, np.flatnonzero(is_test))
 
 

@@ -17,7 +17,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from benchmark.data import Dataset, Modality, Samples, Split, TaskSpec, carve
+from benchmark.data import Dataset, Modality, Samples, Split, TaskSpec, hold_out
 from benchmark.errors import Problem, UserError, nearest
 from benchmark.model import Encoder, conv_block, scaled
 from benchmark.seeds import generator, seed_of
@@ -156,8 +156,8 @@ class Dialpad(Dataset):
         return Samples(inputs, labels, [f"digit{i:04d}" for i in range(len(labels))])
 
     def split(self, samples: Samples, valid_share: float) -> Split:
-        rest, test = carve(np.arange(len(samples)), samples.labels, 0.25)
-        train, valid = carve(rest, samples.labels, valid_share)
+        rest, test = hold_out(np.arange(len(samples)), samples.labels, 0.25)
+        train, valid = hold_out(rest, samples.labels, valid_share)
         return Split(train, valid, test)
 
     def transform(self, inputs: Mapping[str, Tensor], draws: Tensor | None) -> dict[str, Tensor]:

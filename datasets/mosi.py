@@ -10,7 +10,7 @@ transcripts, and videos 1 to 62 are train: so say the indices beside an earlier 
 `text_train.csv`, all 2,199 of them), and the labels agree.
 
 Text and video features come from networks that saw the labels of train. A linear classifier on videos held out of
-train reaches 0.98 with text and 0.91 with video, on test 0.76 and 0.52: validation accuracy, carved from train, says
+train reaches 0.98 with text and 0.91 with video, on test 0.76 and 0.52: validation accuracy, held out from train, says
 little about test, and the difference is part of what a method has to live with here.
 """
 
@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmark.cache import cached_arrays, digest_files
-from benchmark.data import Samples, Split, TaskSpec, carve
+from benchmark.data import Samples, Split, TaskSpec, hold_out
 from benchmark.encoders.small import Mlp
 from benchmark.errors import Problem, UserError
 from benchmark.inputs.encoded import EncodedDataset
@@ -90,7 +90,7 @@ class Mosi(EncodedDataset):
 
     def split(self, samples: Samples, valid_share: float) -> Split:
         known, test = np.split(np.arange(len(samples)), [COUNTS["train"]])
-        train, valid = carve(known, samples.labels, valid_share, [video_of(name) for name in samples.ids])
+        train, valid = hold_out(known, samples.labels, valid_share, [video_of(name) for name in samples.ids])
         return Split(train, valid, test)
 
     def _rows(self) -> list[Row]:

@@ -30,7 +30,7 @@ from benchmark.inputs.lists import (
 
 from ._imagetext import ImageTextDataset, check_names
 from .sarcasm_words import ADVICE as MMSD2_ADVICE
-from .sarcasm_words import COUNTS, FILES, GIVEAWAYS
+from .sarcasm_words import COUNTS, FILES, LEAKING_WORDS
 
 PARTS: tuple[Part, ...] = ("train", "valid", "test")
 LISTS: Mapping[str, Mapping[str, str]] = {
@@ -61,7 +61,7 @@ class Sarcasm(ImageTextDataset):
         text: Literal["original", "mmsd2", "njustkmg"] = "original"
         """Whose lists are read. `mmsd2`: MMSD2.0 (ACL 2023), without the hashtags and emoji that give the label away,
         with its revised labels. `njustkmg`: the JSON of AMSS and IGM; where it has no valid_data.json, validation is
-        carved from train."""
+        held out from train."""
         labels: Literal["human", "hashtag"] = "human"
         """Labels of the original validation and test lists: by hand, or by the hashtag of the tweet as in train. They
         differ on 87 and 144 tweets."""
@@ -115,13 +115,13 @@ class Sarcasm(ImageTextDataset):
 
 
 def read_original(path: Path, part: Part, labels: Literal["human", "hashtag"]) -> list[Row]:
-    """Return the tweets of one list of Cai et al., of train those without a giveaway.
+    """Return the tweets of one list of Cai et al., of train those without a word that leaks the label.
 
     Raises:
         UserError: with each malformed line.
     """
     if part == "train":
         rows = read_literals(path, ["id", "text", "label"], mixed=True)
-        return [row for row in rows if GIVEAWAYS.isdisjoint(row["text"].split())]
+        return [row for row in rows if LEAKING_WORDS.isdisjoint(row["text"].split())]
     columns = {"human": ["hashtag", "label"], "hashtag": ["label", "human"]}[labels]
     return read_literals(path, ["id", "text", *columns], mixed=True)

@@ -41,7 +41,7 @@ FILES = {
     "mmsd2": {part: f"{part}.json" for part in COUNTS},
 }
 IMAGE_WORDS = [f"word {i}" for i in range(1, 6)]
-GIVEAWAYS = frozenset(
+LEAKING_WORDS = frozenset(
     ("sarcasm", "sarcastic", "reposting", "<url>", "joke", "jokes", "humour", "humor", "irony", "ironic", "exgag")
 )
 """Words of which a tweet of train must have none, by Cai et al."""
@@ -121,7 +121,7 @@ class SarcasmWords(EncodedDataset):
 
 
 def read_original(path: Path, part: str) -> list[Row]:
-    """Return the tweets of one part: train without the giveaways, the others with the labels given by hand.
+    """Return the tweets of one part: train without words that leak the label, others with labels given by hand.
 
     Raises:
         UserError: with each malformed line, or a count that is not the published one.
@@ -129,7 +129,7 @@ def read_original(path: Path, part: str) -> list[Row]:
     labels = ["label"] if part == "train" else ["hashtag", "label"]
     rows = read_literals(path, ["id", "text", *labels], mixed=True)
     if part == "train":
-        rows = [row for row in rows if GIVEAWAYS.isdisjoint(row["text"].split())]
+        rows = [row for row in rows if LEAKING_WORDS.isdisjoint(row["text"].split())]
     return _counted(path, part, rows)
 
 

@@ -7,7 +7,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from benchmark.data import Dataset, Modality, Samples, Split, TaskSpec, carve
+from benchmark.data import Dataset, Modality, Samples, Split, TaskSpec, hold_out
 from benchmark.model import Encoder
 from benchmark.seeds import generator
 
@@ -62,7 +62,7 @@ class Blobs(Dataset):
         return Samples(inputs, labels, [f"blob{i}" for i in range(150)])
 
     def split(self, samples: Samples, valid_share: float) -> Split:
-        train, valid = carve(np.arange(100), samples.labels, valid_share)
+        train, valid = hold_out(np.arange(100), samples.labels, valid_share)
         return Split(train, valid, np.arange(100, 150))
 
     def transform(self, inputs: dict[str, Tensor], draws: Tensor | None) -> dict[str, Tensor]:  # type: ignore[override]

@@ -73,7 +73,7 @@ def audit(dataset: Dataset, valid_share: float) -> Audit:
 
     Args:
         dataset: with its lists in place.
-        valid_share: what is carved from train where no validation is published.
+        valid_share: what is held out from train where no validation is published.
 
     Raises:
         UserError: when there is no folder of it, so that nothing can be checked.
@@ -176,7 +176,7 @@ def check_validation(listing: Listing) -> Iterator[Finding]:
     """Tell how validation was made, and whether it is closer to train than test is."""
     train, valid, test = (listing.part(part) for part in PARTS)
     share = len(valid) / max(len(train) + len(valid), 1)
-    made = f"carved from train, {listing.valid_share:.0%} wanted" if listing.carved else "official"
+    made = f"held out from train, {listing.valid_share:.0%} wanted" if listing.held_out else "official"
     common = {key: listing.values(key, train) & listing.values(key, valid) for key in listing.keys}
     apart = [key for key in common if not common[key]]
     closer = [key for key in common if common[key] and not listing.values(key, train) & listing.values(key, test)]
@@ -312,7 +312,7 @@ def _spread(values: NDArray[Any], unit: str) -> str:
     return f"{low} to {high} {unit}, mean {mean}"
 
 
-# --- repetitions and giveaways -------------------------------------------------------------------------------------
+# --- repetitions and label leakage ----------------------------------------------------------------------------------
 
 
 def check_repeats(listing: Listing) -> Iterator[Finding]:
@@ -353,7 +353,7 @@ def _repeats(listing: Listing, name: str, values: Sequence[str]) -> Finding:
     return Finding(name, "note" if facts else "ok", detail, list(examples)[:SHOWN])
 
 
-def check_giveaways(listing: Listing) -> Iterator[Finding]:
+def check_leakage(listing: Listing) -> Iterator[Finding]:
     """Look for words that tell the label, and see how far one word and a linear classifier of all of them get."""
     train, test, labels = listing.official["train"], listing.official["test"], listing.labels
     if not len(test) or len(np.unique(labels[train])) < 2:
@@ -365,14 +365,14 @@ def check_giveaways(listing: Listing) -> Iterator[Finding]:
         except ValueError as error:
             yield Finding(f"words: {modality}", "note", f"nothing to learn from: {error}")
             continue
-        yield _giveaways(listing, modality, bags)
+        yield _leakage(listing, modality, bags)
         accuracy = bags.linear_accuracy()
         detail = f"linear on words {accuracy:.1%} of test, the majority {bags.majority:.1%}"
         yield Finding(f"linear: {modality}", "note" if accuracy >= SOLVED else "ok", detail)
 
 
-def _giveaways(listing: Listing, modality: str, bags: Bags) -> Finding:
-    found, (word, accuracy) = bags.giveaways(), bags.best_word()
+def _leakage(listing: Listing, modality: str, bags: Bags) -> Finding:
+    found, (word, accuracy) = bags.leaking_words(), bags.best_word()
     alone = f"{word!r} alone {accuracy:.1%} of test, the majority {bags.majority:.1%}"
     if not found.words:
         return Finding(f"words: {modality}", "ok", f"none as good as a label; {alone}")
@@ -393,7 +393,7 @@ CHECKS: Mapping[str, Callable[[Listing], Iterator[Finding]]] = {
     "overlap": check_keys,
     "validation": check_validation,
     "repeats": check_repeats,
-    "words": check_giveaways,
+    "words": check_leakage,
     "digests": check_digests,
 }
 """In the order in which they are shown. The names stand for those of findings where a check fails as a whole."""

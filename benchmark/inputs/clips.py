@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from benchmark.cache import cache_root
-from benchmark.data import Dataset, Rows, Samples, Split, carve
+from benchmark.data import Dataset, Rows, Samples, Split, hold_out
 from benchmark.errors import Problem, UserError
 from benchmark.inputs.encoded import EncodedDataset
 from benchmark.inputs.store import Arrays, Packed
@@ -141,7 +141,7 @@ class ClipDataset(EncodedDataset):
         parts = np.array([clip_of[name].part for name in samples.ids])
         train, valid, test = (np.flatnonzero(parts == part) for part in ("train", "valid", "test"))
         if not len(valid):
-            train, valid = carve(train, samples.labels, valid_share, self.groups(samples))
+            train, valid = hold_out(train, samples.labels, valid_share, self.groups(samples))
         return Split(train, valid, test)
 
     def keys(self) -> Mapping[str, Sequence[str]]:

@@ -20,7 +20,7 @@ CHANCE = 0.01
 
 
 @dataclass(frozen=True)
-class Giveaways:
+class LeakingWords:
     """Words that are as good as a label."""
 
     words: Sequence[tuple[str, int, int, int]]
@@ -54,7 +54,7 @@ class Bags:
         """Share of the largest class of test."""
         return float(np.bincount(self.test_labels).max() / len(self.test_labels))
 
-    def giveaways(self) -> Giveaways:
+    def leaking_words(self) -> LeakingWords:
         """Return the words whose presence alone tells the class, beyond chance."""
         from scipy.stats import binom
 
@@ -66,9 +66,9 @@ class Bags:
         present = self.test[:, order].toarray().astype(bool)  # (N, words)
         decided = np.flatnonzero(present.any(1))
         if not len(decided):
-            return Giveaways(words, 0, 0.0)
+            return LeakingWords(words, 0, 0.0)
         told = self.classes[best[order]][present[decided].argmax(1)]
-        return Giveaways(words, len(decided), float(np.mean(told == self.test_labels[decided])))
+        return LeakingWords(words, len(decided), float(np.mean(told == self.test_labels[decided])))
 
     def best_word(self) -> tuple[str, float]:
         """Return the word whose presence and absence tell most of train, and the accuracy on test of that rule."""

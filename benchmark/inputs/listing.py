@@ -28,7 +28,7 @@ class Listing:
     """Without inputs for raw media: nothing is decoded."""
     split: Split
     valid_share: float
-    carved: bool
+    held_out: bool
     """Validation was taken from the official train part."""
 
     def part(self, name: str) -> Index:
@@ -37,8 +37,8 @@ class Listing:
 
     @cached_property
     def official(self) -> dict[str, Index]:
-        """The published parts: train as it was before validation was carved from it."""
-        if not self.carved:
+        """The published parts: train as it was before validation was held out from it."""
+        if not self.held_out:
             return {name: self.part(name) for name in PARTS}
         return {"train": np.concatenate([self.split.train, self.split.valid]), "test": self.split.test}
 
@@ -103,10 +103,10 @@ def read_listing(dataset: Dataset, valid_share: float) -> Listing:
     else:
         samples = dataset.load()
     split = dataset.split(samples, valid_share)
-    return Listing(dataset, samples, split, valid_share, _is_carved(dataset, samples, valid_share, len(split.valid)))
+    return Listing(dataset, samples, split, valid_share, _is_held_out(dataset, samples, valid_share, len(split.valid)))
 
 
-def _is_carved(dataset: Dataset, samples: Samples, valid_share: float, num_valid: int) -> bool:
+def _is_held_out(dataset: Dataset, samples: Samples, valid_share: float, num_valid: int) -> bool:
     """Tell whether the size of validation follows the share asked for."""
     try:
         return len(dataset.split(samples, (1 + valid_share) / 2).valid) != num_valid

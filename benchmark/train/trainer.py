@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from benchmark.data import Dataset, TaskSpec, carve
+from benchmark.data import Dataset, TaskSpec, hold_out
 from benchmark.method import Method
 from benchmark.protocol import Recipe
 from benchmark.seeds import seed_everything
@@ -173,5 +173,5 @@ def _hold_out(train: Feed, share: float) -> tuple[Feed, Feed | None]:
         return train, None
     import numpy as np
 
-    kept, held = carve(np.arange(len(train)), train.labels.cpu(), share)
+    kept, held = hold_out(np.arange(len(train)), train.labels.cpu(), share)
     return train.subset(kept), train.subset(held)

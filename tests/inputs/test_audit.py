@@ -11,7 +11,7 @@ import torch
 
 import benchmark.inputs.audit
 from benchmark.check.synthetic import BlobEncoder
-from benchmark.data import Dataset, Modality, Samples, Split, TaskSpec, carve
+from benchmark.data import Dataset, Modality, Samples, Split, TaskSpec, hold_out
 from benchmark.errors import Problem, UserError
 from benchmark.inputs.audit import audit
 from benchmark.inputs.contents import walk
@@ -55,7 +55,7 @@ class Toy(Dataset):
     def split(self, samples, valid_share):
         if self.official_valid:
             return self.parts
-        train, valid = carve(np.arange(160), samples.labels, valid_share, self.grouped)
+        train, valid = hold_out(np.arange(160), samples.labels, valid_share, self.grouped)
         return Split(train, valid, np.arange(160, 200))
 
     grouped = None
@@ -128,7 +128,7 @@ def test_carved_validation_is_told_from_an_official_one_and_counted_as_train(toy
     toy.published = {"train": 160, "test": 40}
     result = found(toy)
     assert result["counts"].verdict == "ok"
-    assert "24 samples, 15.0% of what is not test, carved from train" in result["validation"].detail
+    assert "24 samples, 15.0% of what is not test, held out from train" in result["validation"].detail
 
 
 def test_a_skewed_class_is_a_note_and_one_that_is_never_trained_fails(toy):
@@ -246,7 +246,7 @@ def test_texts_without_words_are_not_called_the_same(toy):
     assert "near repeats: text" not in found(toy)
 
 
-# --- giveaways -----------------------------------------------------------------------------------------------------
+# --- label leakage --------------------------------------------------------------------------------------------------
 
 
 def test_a_word_that_tells_the_label_is_found_with_what_it_decides(toy):
@@ -275,7 +275,7 @@ def test_words_and_labels_that_have_nothing_to_do_with_each_other_give_nothing_a
     bags = Bags(texts[:1500], labels[:1500], texts[1500:], labels[1500:])
     support = bags.held.sum(1)
     assert ((bags.held.max(1) >= 0.98 * support) & (support >= 20)).any(), "purity alone would find some"
-    assert not bags.giveaways().words
+    assert not bags.leaking_words().words
 
 
 def test_the_best_word_is_that_of_a_search_over_all():
