@@ -10,7 +10,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,6 +166,40 @@ def finished(tmp_path_factory: pytest.TempPathFactory, bench_in: Callable[..., D
     done = bench_in(folder, "run", "--methods", "concat,late_sum", "--datasets", blobs, *options)
     assert done.rc == 0, done.said
     return folder / "runs"
+
+
+IMPORT_EACH = """
+import importlib, os, sys, traceback
+unwanted, preloaded, *modules = sys.argv[1:]
+for name in filter(None, preloaded.split(",")):
+    importlib.import_module(name)  # from elsewhere and slow to start: once
+assert not [name for name in sys.modules if name.partition(".")[0] == "benchmark"]
+for module in modules:
+    if not os.fork():
+        try:
+            importlib.import_module(module)
+            print(module, *sorted(set(unwanted.split(",")) & set(sys.modules)), flush=True)
+        except Exception:
+            traceback.print_exc()
+        os._exit(0)
+    os.wait()
+"""
+"""Imports each module in a process of its own that has imported none of ours before, and prints what it loaded."""
+
+
+def loaded_by(modules: Iterable[str], unwanted: set[str], preloaded: Iterable[str]) -> dict[str, list[str]]:
+    """Return which of the unwanted modules each module loads when it is imported first; without those that fail."""
+    line = [sys.executable, "-P", "-c", IMPORT_EACH, ",".join(unwanted), ",".join(preloaded), *modules]
+    done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert [name for name, *_ in lines] == list(modules), "\n" + done.stderr
+    return {name: found for name, *found in lines if found}
+
+
+@pytest.fixture(scope="session", name="loaded_by")
+def loaded_by_fixture() -> Callable[..., dict[str, list[str]]]:
+    return loaded_by
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
-import subprocess
-import sys
+from collections.abc import Callable, Iterable
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -30,7 +30,13 @@ FILES = {
 CORE = {name: path for name, path in FILES.items() if not name.startswith(tuple(f"benchmark.{p}" for p in PLUGINS))}
 
 
-def imports_of(module: str, lazy: bool = True, typing: bool = True) -> set[str]:
+@cache
+def parsed(module: str) -> ast.Module:
+    return ast.parse(FILES[module].read_text(encoding="utf-8"))
+
+
+@cache
+def imports_of(module: str, lazy: bool = True, typing: bool = True) -> frozenset[str]:
     """Return the modules that a file imports.
 
     Args:
@@ -56,12 +62,23 @@ def imports_of(module: str, lazy: bool = True, typing: bool = True) -> set[str]:
             if not (deferred or unseen):
                 visit(child)
 
-    visit(ast.parse(FILES[module].read_text(encoding="utf-8")))
-    return found
+    visit(parsed(module))
+    return frozenset(found)
+
+
+def told(modules: Iterable[str], wrong: Callable[[str], Iterable[object]]) -> dict[str, list[object]]:
+    """Return what is wrong with each module that has anything wrong, so that a test tells every failure at once."""
+    found = {module: sorted(wrong(module), key=str) for module in modules}
+    return {module: what for module, what in found.items() if what}
 
 
 def ours(module: str) -> set[str]:
     return {name for name in imports_of(module) if name.split(".")[0] == "benchmark"} - {"benchmark"}
+
+
+def beyond(module: str, own: str | tuple[str, ...]) -> set[str]:
+    """Return our modules that a file imports, without those whose names begin with `own`."""
+    return {name for name in ours(module) if not name.startswith(own)}
 
 
 def plugins(package: str) -> list[str]:
@@ -72,55 +89,56 @@ def core(*names: str) -> set[str]:
     return {f"benchmark.{name}" for name in names}
 
 
-@pytest.mark.parametrize("module", plugins("methods"))
-def test_methods_know_the_contract_and_neither_the_machinery_nor_each_other(module):
-    known = {name for name in ours(module) if not name.startswith("benchmark.methods._")}  # shared maths, no method
-    assert known <= core("data", "errors", "method", "model", "seeds", "settings", "training")
+def test_methods_know_the_contract_and_neither_the_machinery_nor_each_other():
+    def wrong(module):
+        known = {name for name in ours(module) if not name.startswith("benchmark.methods._")}  # shared maths, no method
+        return known - allowed
+
+    allowed = core("data", "errors", "method", "model", "seeds", "settings", "training")
+    assert not told(plugins("methods"), wrong)
 
 
-@pytest.mark.parametrize("module", plugins("datasets"))
-def test_data_sets_know_data_and_never_methods_or_training(module):
+def test_data_sets_know_data_and_never_methods_or_training():
     allowed = core("cache", "data", "errors", "model", "seeds", "settings")
     own = ("benchmark.datasets", "benchmark.encoders.", "benchmark.inputs.")
-    assert {name for name in ours(module) if not name.startswith(own)} <= allowed
+    assert not told(plugins("datasets"), lambda module: beyond(module, own) - allowed)
 
 
-@pytest.mark.parametrize(
-    "module", [name for name in FILES if name.startswith(("benchmark.encoders", "benchmark.inputs"))]
-)
-def test_building_blocks_of_data_sets_know_neither_plugins_nor_training(module):
+def test_building_blocks_of_data_sets_know_neither_plugins_nor_training():
     allowed = core("cache", "data", "errors", "model", "records", "seeds", "settings")
     own = ("benchmark.encoders", "benchmark.inputs")
-    assert {name for name in ours(module) if not name.startswith(own)} <= allowed
+    blocks = [name for name in FILES if name.startswith(own)]
+    assert not told(blocks, lambda module: beyond(module, own) - allowed)
 
 
-@pytest.mark.parametrize("module", plugins("reports"))
-def test_reports_know_records_and_never_training(module):
-    known = {name for name in ours(module) if not name.startswith("benchmark.reports")}
-    assert known <= core("errors", "processes", "records", "report", "tables.table")
-    assert not imports_of(module) & {"torch", "torchvision", "torchaudio", "wandb"}
+TRAINING = {"torch", "torchvision", "torchaudio", "wandb"}
 
 
-@pytest.mark.parametrize("module", [name for name in CORE if name.startswith("benchmark.site")])
-def test_pages_know_records_and_never_training(module):
-    known = {name for name in ours(module) if not name.startswith("benchmark.site")}
-    assert known <= core("errors", "protocol", "records", "report", "tables.table")
-    assert not imports_of(module) & {"torch", "torchvision", "torchaudio", "wandb"}
+def test_reports_know_records_and_never_training():
+    allowed = core("errors", "processes", "records", "report", "tables.table")
+    assert not told(
+        plugins("reports"), lambda module: beyond(module, "benchmark.reports") - allowed | imports_of(module) & TRAINING
+    )
 
 
-@pytest.mark.parametrize("module", FILES)
-def test_only_the_mirrors_know_tracking_tools_and_they_know_records_and_no_training(module):
-    tools = {name for name in imports_of(module) if name.split(".")[0] in ("wandb", "tensorboard")}
-    if module.startswith("benchmark.track"):
-        own = {name for name in ours(module) if not name.startswith("benchmark.track")}
-        assert own <= core("errors", "records", "settings")
-    else:
-        assert not tools
+def test_pages_know_records_and_never_training():
+    pages = [name for name in CORE if name.startswith("benchmark.site")]
+    allowed = core("errors", "protocol", "records", "report", "tables.table")
+    assert not told(pages, lambda module: beyond(module, "benchmark.site") - allowed | imports_of(module) & TRAINING)
 
 
-@pytest.mark.parametrize("module", CORE)
-def test_the_core_imports_no_plugin(module):
-    assert not [name for name in ours(module) if name.startswith(tuple(core(*PLUGINS)))]
+def test_only_the_mirrors_know_tracking_tools_and_they_know_records_and_no_training():
+    def wrong(module):
+        if module.startswith("benchmark.track"):
+            return beyond(module, "benchmark.track") - allowed
+        return {name for name in imports_of(module) if name.split(".")[0] in ("wandb", "tensorboard")}
+
+    allowed = core("errors", "records", "settings")
+    assert not told(FILES, wrong)
+
+
+def test_the_core_imports_no_plugin():
+    assert not told(CORE, lambda module: [name for name in ours(module) if name.startswith(tuple(core(*PLUGINS)))])
 
 
 def test_the_core_has_an_order_and_no_cycle():
@@ -144,33 +162,41 @@ ORDER = (
 )
 
 
-@pytest.mark.parametrize(("low", "high"), [(a, b) for i, a in enumerate(ORDER) for b in ORDER[i + 1 :]])
-def test_lower_layers_never_reach_higher_ones(low, high):
-    reached, stack = set(), [f"benchmark.{low}"]
-    while stack:
-        module = stack.pop()
-        if module not in reached:
-            reached.add(module)
-            stack += [name for name in imports_of(module, typing=False) if name in CORE]
-    assert f"benchmark.{high}" not in reached
+def test_lower_layers_never_reach_higher_ones():
+    def wrong(low):
+        reached, stack = set(), [low]
+        while stack:
+            module = stack.pop()
+            if module not in reached:
+                reached.add(module)
+                stack += [name for name in imports_of(module, typing=False) if name in CORE]
+        return reached & set(layers[layers.index(low) + 1 :])
+
+    layers = [f"benchmark.{name}" for name in ORDER]
+    assert set(layers) <= set(CORE)
+    assert not told(layers, wrong)
 
 
 WORDS = {"unimodal", "sum", "weight", "channel"}
 """Names of methods that are also words of the contract, of Python or of torch, and mean no method in the core."""
 
 
-@pytest.mark.parametrize("module", CORE)
-def test_the_core_names_no_method_and_no_data_set(module):
+def test_the_core_names_no_method_and_no_data_set():
     names = {path.stem for folder in ("methods", "datasets") for path in (REPO / folder).glob("[!_]*.py")}
     assert {"concat", "ogm"} <= names
+    assert not told(CORE, lambda module: words_of(module) & names - WORDS)
+
+
+def words_of(module: str) -> set[str]:
+    """Return the names and the strings of a file, docstrings apart."""
     found = set()
     for node in ast.walk(without_docs(ast.parse(CORE[module].read_text(encoding="utf-8")))):
         words = [getattr(node, key, None) for key in ("id", "name", "attr", "arg")]
         words += [node.value] if isinstance(node, ast.Constant) else []
         if isinstance(node, ast.Import | ast.ImportFrom):
             words += [part for alias in node.names for part in alias.name.split(".")]
-        found |= {word for word in words if isinstance(word, str)} & names
-    assert not found - WORDS
+        found |= {word for word in words if isinstance(word, str)}
+    return found
 
 
 def without_docs(tree: ast.AST) -> ast.AST:
@@ -182,11 +208,12 @@ def without_docs(tree: ast.AST) -> ast.AST:
     return tree
 
 
-@pytest.mark.parametrize("module", FILES)
-def test_nothing_prints_behind_the_consoles_back(module):
-    tree = ast.parse(FILES[module].read_text(encoding="utf-8"))
-    calls = [node.lineno for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == "print"]
-    assert not calls
+def test_nothing_prints_behind_the_consoles_back():
+    def wrong(module):
+        calls = (node for node in ast.walk(parsed(module)) if isinstance(node, ast.Call))
+        return [call.lineno for call in calls if ast.unparse(call.func) == "print"]
+
+    assert not told(FILES, wrong)
 
 
 RECORDS_SIDE = [
@@ -199,18 +226,21 @@ RECORDS_SIDE = [
 RECORDS_SIDE += [name for name in CORE if name.startswith("benchmark.site")]
 
 
-@pytest.mark.parametrize("module", [*RECORDS_SIDE, *plugins("reports")])
-def test_reading_records_loads_no_torch(module):
-    code = f"import {module}, sys; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-P", "-c", code], check=False, timeout=60).returncode == 0
+def test_reading_records_loads_no_torch(loaded_by):
+    modules = [*RECORDS_SIDE, *plugins("reports")]
+    assert not loaded_by(modules, {"torch"}, ("numpy", "pandas", "pydantic", "scipy.stats", "rich.table", "pyarrow"))
 
 
-@pytest.mark.parametrize(
-    "module", ["benchmark.cli", "benchmark.launch.executors", "benchmark.slurm.task", "benchmark.track.mirroring"]
-)
-def test_the_command_line_launchers_and_jobs_load_what_they_need_only_when_they_do(module):
-    code = f"import {module}, sys; sys.exit(bool({{'torch', 'submitit', 'wandb'}} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-P", "-c", code], check=False, timeout=60).returncode == 0
+def test_the_command_line_launchers_and_jobs_load_what_they_need_only_when_they_do(loaded_by):
+    modules = ["benchmark.cli", "benchmark.launch.executors", "benchmark.slurm.task", "benchmark.track.mirroring"]
+    assert not loaded_by(modules, {"torch", "submitit", "wandb"}, ("pydantic", "rich.table"))
+
+
+def test_the_import_tests_can_fail(loaded_by):
+    assert loaded_by(["benchmark.training"], {"torch"}, ()) == {"benchmark.training": ["torch"]}
+    with pytest.raises(AssertionError, match=r"No module named 'benchmark\.nowhere'"):
+        loaded_by(["benchmark.nowhere", "benchmark.errors"], {"torch"}, ())
+    assert told(["benchmark.cli"], imports_of)
 
 
 def test_the_import_reader_sees_what_it_must_see():
@@ -237,11 +267,13 @@ ROOMS = {
 """Which rooms of the core each room may know, beside the contract; the command line knows all of them."""
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_a_room_knows_only_the_rooms_below_it(room):
-    members = [name for name in CORE if name == f"benchmark.{room}" or name.startswith(f"benchmark.{room}.")]
-    known = {other.split(".")[1] for name in members for other in ours(name)} - {room}
-    assert known & {*ROOMS, "cli"} <= ROOMS[room]
+def test_a_room_knows_only_the_rooms_below_it():
+    def wrong(room):
+        members = [name for name in CORE if name == f"benchmark.{room}" or name.startswith(f"benchmark.{room}.")]
+        known = {other.split(".")[1] for name in members for other in ours(name)} - {room}
+        return known & {*ROOMS, "cli"} - ROOMS[room]
+
+    assert not told(ROOMS, wrong)
 
 
 PAGE = (REPO / "docs" / "pages" / "architecture.md").read_text(encoding="utf-8")

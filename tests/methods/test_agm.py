@@ -14,8 +14,8 @@ from benchmark.methods.agm import AGM, coefficients, leads, scores
 from torch import nn
 from torch.nn import functional as F
 
-from benchmark.check.methods import train
 from benchmark.check.synthetic import Blobs
+from benchmark.check.trained import train
 
 NAMES = ("audio", "video", "text")
 

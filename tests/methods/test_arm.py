@@ -7,8 +7,8 @@ import pytest
 import torch
 from benchmark.methods.arm import ARM, SubspaceHead, disagreement
 
-from benchmark.check.methods import train
 from benchmark.check.synthetic import Blobs
+from benchmark.check.trained import train
 from benchmark.data import Batch
 from benchmark.model import Outputs
 

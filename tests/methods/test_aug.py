@@ -16,8 +16,8 @@ from benchmark.methods.aug import (
 )
 from torch.nn import functional as F
 
-from benchmark.check.methods import same_state, train
 from benchmark.check.synthetic import Blobs
+from benchmark.check.trained import same_state, train
 from benchmark.data import TaskSpec
 from benchmark.errors import UserError
 from benchmark.method import Method

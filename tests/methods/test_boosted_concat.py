@@ -7,7 +7,7 @@ import torch
 from benchmark.methods.boosted_concat import BoostedConcat, residual_target
 from torch.nn import functional as F
 
-from benchmark.check.methods import train
+from benchmark.check.trained import train
 
 
 def test_residual_is_the_negative_gradient_of_the_cross_entropy():

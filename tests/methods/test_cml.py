@@ -8,8 +8,8 @@ import torch
 from benchmark.methods.cml import CML, confidence, penalty, released_penalty, removal_ranks
 from torch.nn import functional as F
 
-from benchmark.check.methods import train
 from benchmark.check.synthetic import Blobs
+from benchmark.check.trained import train
 from benchmark.seeds import generator
 
 

@@ -8,7 +8,7 @@ import torch
 from benchmark.methods._federated import Turn, owner
 from benchmark.methods.cmsfed import CMSFed, choose, flat, similarities, weakest_loss
 
-from benchmark.check.methods import train
+from benchmark.check.trained import train
 
 NAMES = ("audio", "video")
 

@@ -6,7 +6,7 @@ import torch
 from benchmark.methods.concat import Concat
 from benchmark.methods.unimodal import Unimodal
 
-from benchmark.check.methods import train
+from benchmark.check.trained import train
 
 
 def test_concat_slices_sum_to_the_plain_linear_layer(make_trainer):

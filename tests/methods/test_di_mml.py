@@ -11,8 +11,8 @@ import torch
 from benchmark.methods.di_mml import DIMML, class_means, effective_dimensions, lesson, stages, weigh_by_certainty
 from torch.nn import functional as F
 
-from benchmark.check.methods import same_state, train
 from benchmark.check.synthetic import Blobs
+from benchmark.check.trained import same_state, train
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -10,7 +10,7 @@ import torch
 from benchmark.methods._federated import owner
 from benchmark.methods.fedcmi import FedCMI, distillation, temperatures
 
-from benchmark.check.methods import train
+from benchmark.check.trained import train
 from benchmark.model import Outputs
 
 NAMES = ("audio", "video")

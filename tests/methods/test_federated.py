@@ -8,8 +8,8 @@ import torch
 from benchmark.methods._federated import Average, assign_modalities, muted, owner, partition
 from benchmark.methods.federated import FedAvg
 
-from benchmark.check.methods import train
 from benchmark.check.synthetic import Blobs
+from benchmark.check.trained import train
 from benchmark.errors import UserError
 from benchmark.model import concat_net
 from benchmark.plan.sweep import Sweep, plan

@@ -8,8 +8,8 @@ import torch
 from benchmark.methods.gblend import GBlend, blend_weights, progress
 from torch.nn import functional as F
 
-from benchmark.check.methods import same_state, train
 from benchmark.check.synthetic import Blobs
+from benchmark.check.trained import same_state, train
 
 
 def test_weights_equal_published_figures():

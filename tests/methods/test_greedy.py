@@ -11,8 +11,8 @@ from benchmark.methods.greedy import MMTM, Greedy, GreedyHead, speed
 from torch import nn
 from torch.nn import functional as F
 
-from benchmark.check.methods import same_state, train
 from benchmark.check.synthetic import Blobs
+from benchmark.check.trained import same_state, train
 
 NAMES = ("audio", "video", "text")
 DIMS = {"audio": 12, "video": 8}

@@ -10,8 +10,8 @@ import torch
 from benchmark.methods.inforeg import SPAN, InfoReg, growth, leads, regulation
 from torch.nn import functional as F
 
-from benchmark.check.methods import train
 from benchmark.check.synthetic import Blobs
+from benchmark.check.trained import train
 
 
 @pytest.mark.parametrize("seed", range(20))

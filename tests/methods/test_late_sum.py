@@ -7,7 +7,7 @@ import torch
 from benchmark.methods.late_sum import LateSum
 from benchmark.methods.unimodal import Unimodal
 
-from benchmark.check.methods import train
+from benchmark.check.trained import train
 
 
 def test_late_sum_trains_each_modality_as_if_it_were_alone(make_trainer):

@@ -18,8 +18,8 @@ from benchmark.methods.lfm import (
 from torch import nn
 from torch.nn import functional as F
 
-from benchmark.check.methods import train
 from benchmark.check.synthetic import Blobs
+from benchmark.check.trained import train
 from benchmark.data import Batch, Modality, TaskSpec
 from benchmark.model import Encoder
 

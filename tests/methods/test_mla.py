@@ -11,8 +11,8 @@ import torch
 from benchmark.methods.mla import MLA, batch_weights, fixed_weights, sample_weights, shrink
 from torch.nn import functional as F
 
-from benchmark.check.methods import same_state, train
 from benchmark.check.synthetic import Blobs
+from benchmark.check.trained import same_state, train
 from benchmark.data import Batch
 from benchmark.settings import parse_settings
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from benchmark.methods.mmcosine import CosineHead, MMCosine, scaled_cosines
 
-from benchmark.check.methods import train
+from benchmark.check.trained import train
 
 DIMS = {"audio": 3, "video": 4, "text": 2}
 

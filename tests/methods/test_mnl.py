@@ -10,8 +10,8 @@ import torch
 from benchmark.methods.mnl import MNL, margins, negative_loss, released_loss, rivals, who_guides
 from torch.nn import functional as F
 
-from benchmark.check.methods import same_state, train
 from benchmark.check.synthetic import Blobs
+from benchmark.check.trained import same_state, train
 
 LOSSES = {"negative": negative_loss, "released": released_loss}
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from benchmark.methods.mses import MSES, Watch
 
-from benchmark.check.methods import same_state, train
+from benchmark.check.trained import same_state, train
 
 
 def epochs_of(losses: list[float], patience: int, min_gain: float = 0.0) -> tuple[int | None, int]:

@@ -6,8 +6,8 @@ import pytest
 import torch
 from benchmark.methods.mslr import MSLR, adjusted
 
-from benchmark.check.methods import same_state, train
 from benchmark.check.synthetic import Blobs
+from benchmark.check.trained import same_state, train
 
 
 @pytest.mark.parametrize(

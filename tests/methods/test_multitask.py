@@ -8,7 +8,7 @@ import torch
 from benchmark.methods._auxiliary import AuxiliaryHead, multitask_loss
 from benchmark.methods.multitask import Multitask
 
-from benchmark.check.methods import train
+from benchmark.check.trained import train
 
 MODALITIES = ("audio", "video", "text")
 

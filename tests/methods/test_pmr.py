@@ -10,7 +10,7 @@ import torch
 from benchmark.methods.pmr import PMR, class_means, draw_share, entropy, lags, similarities
 from torch.nn import functional as F
 
-from benchmark.check.methods import same_state, train
+from benchmark.check.trained import same_state, train
 from benchmark.model import Outputs
 from benchmark.seeds import generator
 

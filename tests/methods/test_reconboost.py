@@ -8,8 +8,8 @@ import torch
 from benchmark.methods.reconboost import ReconBoost, kl_boosting_loss, plan, released_boosting_loss
 from torch.nn import functional as F
 
-from benchmark.check.methods import same_state, train
 from benchmark.check.synthetic import Blobs
+from benchmark.check.trained import same_state, train
 
 
 def numpy_log_softmax(logits):

@@ -11,8 +11,8 @@ import torch
 from benchmark.methods.relearning import Relearning, cluster, draw_back, purity
 from torch import nn
 
-from benchmark.check.methods import train
 from benchmark.check.synthetic import Blobs
+from benchmark.check.trained import train
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -8,8 +8,8 @@ import torch
 from benchmark.methods._batches import join, take
 from benchmark.methods.remix import Remix, confidence
 
-from benchmark.check.methods import train
 from benchmark.check.synthetic import Blobs
+from benchmark.check.trained import train
 from benchmark.data import Batch
 
 

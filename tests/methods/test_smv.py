@@ -8,8 +8,8 @@ import pytest
 import torch
 from benchmark.methods.smv import SMV, THRESHOLDS, copies_by_modality, copies_by_sample, take
 
-from benchmark.check.methods import same_state, train
 from benchmark.check.synthetic import Blobs
+from benchmark.check.trained import same_state, train
 from benchmark.data import Batch
 from benchmark.model import Outputs
 from benchmark.seeds import generator

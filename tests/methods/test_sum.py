@@ -9,7 +9,7 @@ from benchmark.methods.late_sum import LateSum
 from benchmark.methods.sum import Sum
 from torch.nn import functional as F
 
-from benchmark.check.methods import train
+from benchmark.check.trained import train
 from benchmark.model import ConcatHead, LateHead
 
 DIMS = {"audio": 3, "video": 4, "text": 2}

@@ -9,8 +9,8 @@ from benchmark.methods.umt import UMT, distance
 from torch import nn
 from torch.nn import functional as F
 
-from benchmark.check.methods import train
 from benchmark.check.synthetic import Blobs
+from benchmark.check.trained import train
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import benchmark.train.trainer
-from benchmark.check.methods import same_state
+from benchmark.check.trained import same_state
 from benchmark.method import Method, Reference
 from benchmark.model import concat_net
 from benchmark.train.gradients import STEPS, GradientMeter, norm

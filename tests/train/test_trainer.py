@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from benchmark.check.methods import same_state
 from benchmark.check.synthetic import Blobs
+from benchmark.check.trained import same_state
 from benchmark.method import Method, Reference
 from benchmark.model import concat_net
 from benchmark.train.evaluation import BEST_VALID, LAST, ORACLE_TEST, RULES
