@@ -160,9 +160,11 @@ class Dataset(ABC):
     config: Config
 
     def __init__(self, config: Config, root: Path | None = None) -> None:
-        """Args:
-        config: this class's Config.
-        root: the folder of this data set's files; None if no data root is known.
+        """Keep the settings and the folder; reads nothing yet.
+
+        Args:
+            config: this class's Config.
+            root: the folder of this data set's files; None if no data root is known.
         """
         self.config = config
         self.root = root

@@ -179,9 +179,11 @@ class MultimodalNet(nn.Module):
     """Encoders and a head. Encoders may run in bfloat16; features and the head are always float32."""
 
     def __init__(self, encoders: Mapping[str, Encoder], head: Callable[[dict[str, int]], Head]) -> None:
-        """Args:
-        encoders: one for each modality, from `TaskSpec.build_encoders`.
-        head: makes the head from the feature widths {modality: D}.
+        """Put encoders under a head.
+
+        Args:
+            encoders: one for each modality, from `TaskSpec.build_encoders`.
+            head: makes the head from the feature widths {modality: D}.
         """
         super().__init__()
         self.low_precision = False

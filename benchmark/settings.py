@@ -99,7 +99,7 @@ def _problem(kind: type[Settings], detail: Mapping[str, Any], where: str) -> Pro
 
 
 def is_balanced(text: str) -> bool:
-    """Tell whether every bracket that opens is closed, and none closes that was not open."""
+    """Return whether every bracket that opens is closed, and none closes that was not open."""
     open_brackets: list[str] = []
     for char in text:
         if char in "[{":

@@ -50,12 +50,14 @@ class Feed:
     def __init__(
         self, dataset: Dataset, samples: Samples, device: torch.device, batch_size: int, readers: int = READERS
     ) -> None:
-        """Args:
-        dataset: transforms the samples.
-        samples: those of the split, and no others.
-        device: where batches go.
-        batch_size: samples in a batch.
-        readers: threads that read ahead; 0 reads when a batch is wanted.
+        """Serve the samples of one split.
+
+        Args:
+            dataset: transforms the samples.
+            samples: those of the split, and no others.
+            device: where batches go.
+            batch_size: samples in a batch.
+            readers: threads that read ahead; 0 reads when a batch is wanted.
         """
         self.labels = samples.labels.to(device)
         self.batch_size = batch_size

@@ -241,7 +241,7 @@ class NvGesture(ClipDataset):
 
     @cached_property
     def _has_flow_files(self) -> bool:
-        """Tell whether there are files of flow.
+        """Return whether there are files of flow.
 
         Raises:
             UserError: when there are, but not the lists whose lines they are numbered by.

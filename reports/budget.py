@@ -74,7 +74,7 @@ def affordable(after: Array, budget: float) -> int:
 
 
 def reads_all(run: RunView) -> bool:
-    """Tell whether a finished run's network has an encoder for every modality.
+    """Return whether a finished run's network has an encoder for every modality.
 
     One that has not is cheap, but no measure for the others.
     """

@@ -92,7 +92,7 @@ def _transforms(dataset: Dataset, samples: Any) -> None:
 
 
 def _is_part(shape: Sequence[int], whole: Sequence[int]) -> bool:
-    """Tell whether a shape fits into another: augmentation may cut a window out of a sample."""
+    """Return whether a shape fits into another: augmentation may cut a window out of a sample."""
     return len(shape) == len(whole) and all(size <= limit for size, limit in zip(shape, whole, strict=True))
 
 

@@ -40,10 +40,12 @@ class BertEncoder(Encoder):
     """Features of token ids (B, L). Padding is attended to by no token."""
 
     def __init__(self, model: PreTrainedModel, padding: int, pooling: Literal["cls", "mean"]) -> None:
-        """Args:
-        model: a transformer that returns `last_hidden_state`; its pooler, if any, is dropped.
-        padding: id of the padding token.
-        pooling: how the features come from the hidden states.
+        """Wrap a transformer.
+
+        Args:
+            model: a transformer that returns `last_hidden_state`; its pooler, if any, is dropped.
+            padding: id of the padding token.
+            pooling: how the features come from the hidden states.
         """
         super().__init__()
         if hasattr(model, "pooler"):

@@ -42,7 +42,7 @@ class CheckpointConfig(EncoderConfig):
 
     @abstractmethod
     def fits(self, config: PreTrainedConfig) -> bool:
-        """Tell whether this encoder can be made of a checkpoint with that configuration."""
+        """Return whether this encoder can be made of a checkpoint with that configuration."""
 
     @property
     def where(self) -> str:

@@ -84,12 +84,14 @@ class Mixed(nn.Module):
     """An Inception module: four branches, concatenated."""
 
     def __init__(self, before: int, one: int, three: tuple[int, int], five: tuple[int, int], pooled: int) -> None:
-        """Args:
-        before: input channels.
-        one: channels of the 1x1x1 branch.
-        three: channels of the second branch, before and after its 3x3x3 filters.
-        five: the same of the third, which had 5x5 filters in the 2-d Inception and has 3x3x3 here.
-        pooled: channels of the branch that pools first.
+        """Build the four branches.
+
+        Args:
+            before: input channels.
+            one: channels of the 1x1x1 branch.
+            three: channels of the second branch, before and after its 3x3x3 filters.
+            five: the same of the third, which had 5x5 filters in the 2-d Inception and has 3x3x3 here.
+            pooled: channels of the branch that pools first.
         """
         super().__init__()
         self.b0 = Unit(before, one)

@@ -65,7 +65,7 @@ def _unpack_tar(archive: Path, folder: Path) -> None:
 
 
 def _escapes(entry: tarfile.TarInfo, folder: Path) -> bool:
-    """Tell whether tarfile's own rules refuse an entry: a link out of the folder, a device, a pipe."""
+    """Return whether tarfile's own rules refuse an entry: a link out of the folder, a device, a pipe."""
     try:
         tarfile.data_filter(entry, str(folder))
     except tarfile.FilterError:

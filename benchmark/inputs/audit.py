@@ -124,7 +124,7 @@ def check_counts(listing: Listing) -> Iterator[Finding]:
 
 
 def check_classes(listing: Listing) -> Iterator[Finding]:
-    """Tell how even the classes are, and find those that are tested and never trained."""
+    """Report how even the classes are, and find those that are tested and never trained."""
     facts, skewed = [], False
     for part, index in listing.official.items():
         counts = listing.counts(index)
@@ -173,7 +173,7 @@ def check_keys(listing: Listing) -> Iterator[Finding]:
 
 
 def check_validation(listing: Listing) -> Iterator[Finding]:
-    """Tell how validation was made, and whether it is closer to train than test is."""
+    """Report how validation was made, and whether it is closer to train than test is."""
     train, valid, test = (listing.part(part) for part in PARTS)
     share = len(valid) / max(len(train) + len(valid), 1)
     made = f"held out from train, {listing.valid_share:.0%} wanted" if listing.held_out else "official"
@@ -187,7 +187,7 @@ def check_validation(listing: Listing) -> Iterator[Finding]:
 
 
 def check_digests(listing: Listing) -> Iterator[Finding]:
-    """Tell what stands for the data and the split in the id of a run."""
+    """Report what stands for the data and the split in the id of a run."""
     if isinstance(listing.dataset, ClipDataset) and not listing.usable:
         return
     samples, split = listing.samples, listing.split
@@ -234,7 +234,7 @@ def _extra_files(root: Path, known: set[Place]) -> Finding:
 
 
 def check_store(listing: Listing) -> Iterator[Finding]:
-    """Tell what `bench data prepare` made of raw media."""
+    """Report what `bench data prepare` made of raw media."""
     if not isinstance(listing.dataset, ClipDataset):
         return
     manifest = listing.manifest
@@ -254,7 +254,7 @@ def check_store(listing: Listing) -> Iterator[Finding]:
 
 
 def check_lengths(listing: Listing) -> Iterator[Finding]:
-    """Tell how long sounds, videos and texts are, and how many are not as long as a sample wants."""
+    """Report how long sounds, videos and texts are, and how many are not as long as a sample wants."""
     dataset = listing.dataset
     if isinstance(dataset, ClipDataset):
         yield from _prepared_lengths(dataset) if listing.usable else _probed_lengths(dataset)
@@ -354,7 +354,7 @@ def _repeats(listing: Listing, name: str, values: Sequence[str]) -> Finding:
 
 
 def check_leakage(listing: Listing) -> Iterator[Finding]:
-    """Look for words that tell the label, and see how far one word and a linear classifier of all of them get."""
+    """Look for label leakage in texts: how far one word, and a linear classifier of all words, get."""
     train, test, labels = listing.official["train"], listing.official["test"], listing.labels
     if not len(test) or len(np.unique(labels[train])) < 2:
         return

@@ -1,4 +1,4 @@
-"""Words that tell a text's label: those that do so by themselves, and what a linear classifier makes of all of them.
+"""Label leakage in texts: words that tell the label by themselves, and what a linear classifier makes of all words.
 
 Shapes: N texts, V words, K classes.
 """
@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 MIN_SUPPORT, MIN_PURITY = 20, 0.98
-"""A word gives a class away when so many training texts hold it, and such a share of them is of that class."""
+"""A word leaks the label when so many training texts have it, and such a share of them is of one class."""
 CHANCE = 0.01
 """Such words expected of a whole vocabulary if words and labels had nothing to do with each other."""
 
 
 @dataclass(frozen=True)
 class LeakingWords:
-    """Words that are as good as a label."""
+    """Words that leak the label."""
 
     words: Sequence[tuple[str, int, int, int]]
     """(word, class, training texts of that class that hold it, all that do), those in most texts first."""
@@ -37,7 +37,17 @@ class Bags:
     def __init__(
         self, train: Sequence[str], train_labels: NDArray[np.int64], test: Sequence[str], test_labels: NDArray[np.int64]
     ) -> None:
-        """Raises: ValueError: when no word stands in two texts of train."""
+        """Count words.
+
+        Args:
+            train: texts of train.
+            train_labels: their classes, (N,).
+            test: texts of test.
+            test_labels: their classes.
+
+        Raises:
+            ValueError: when no word is in two texts of train.
+        """
         from sklearn.feature_extraction.text import CountVectorizer
 
         vectorizer = CountVectorizer(token_pattern=r"\S+", binary=True, min_df=2)

@@ -107,7 +107,7 @@ def read_listing(dataset: Dataset, valid_share: float) -> Listing:
 
 
 def _is_held_out(dataset: Dataset, samples: Samples, valid_share: float, num_valid: int) -> bool:
-    """Tell whether the size of validation follows the share asked for."""
+    """Return whether the size of validation follows the share asked for."""
     try:
         return len(dataset.split(samples, (1 + valid_share) / 2).valid) != num_valid
     except UserError:  # too few samples for such a share

@@ -286,7 +286,7 @@ def read_files(paths: Sequence[Path], read: Callable[[Path], T], where: str) -> 
 
 
 def leads_out(name: str) -> bool:
-    """Tell whether a name is absolute or takes a step up, on any system, and so may lead out of its folder."""
+    """Return whether a name is absolute or takes a step up, on any system, and so may lead out of its folder."""
     windows = PureWindowsPath(name)
     absolute = PurePosixPath(name).is_absolute() or bool(windows.drive or windows.root)
     return absolute or ".." in windows.parts or "\0" in name

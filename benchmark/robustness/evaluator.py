@@ -77,7 +77,7 @@ class Evaluator:
 
 
 def is_evaluated(folder: RunFolder, run_id: str) -> bool:
-    """Tell whether a run has sound files of its own from an evaluation of this version."""
+    """Return whether a run has sound files of its own from an evaluation of this version."""
     return all(_is_sound(folder.path / name, schema, run_id) for name, schema in FILES.items())
 
 

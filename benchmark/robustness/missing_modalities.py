@@ -144,10 +144,12 @@ class FilledFeed(Feed):
     """A split in which some samples lack modalities."""
 
     def __init__(self, feed: Feed, fill: Fill, lost: Mapping[str, Tensor]) -> None:
-        """Args:
-        feed: the split as it is.
-        fill: what stands in for what is missing.
-        lost: which samples lack a modality, {modality: (N,) bool}; nobody lacks those that are not named.
+        """Fill what is missing of a split.
+
+        Args:
+            feed: the split as it is.
+            fill: what stands in for what is missing.
+            lost: which samples lack a modality, {modality: (N,) bool}; nobody lacks those that are not named.
         """
         self.labels = feed.labels
         self.batch_size = feed.batch_size

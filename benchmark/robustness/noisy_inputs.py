@@ -79,10 +79,12 @@ class NoisyFeed(Feed):
     """A split in which some modalities are noisy."""
 
     def __init__(self, feed: Feed, noise: Noise, strengths: Mapping[str, float]) -> None:
-        """Args:
-        feed: the split as it is.
-        noise: what disturbs it.
-        strengths: {modality: strength}; modalities that are not named stay as they are.
+        """Add noise to modalities of a split.
+
+        Args:
+            feed: the split as it is.
+            noise: what disturbs it.
+            strengths: {modality: strength}; modalities that are not named stay as they are.
         """
         self.labels = feed.labels
         self.batch_size = feed.batch_size

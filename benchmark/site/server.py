@@ -223,7 +223,7 @@ class Server(ThreadingHTTPServer):
         return not ipaddress.ip_address(str(self.server_address[0])).is_loopback
 
     def is_own(self, host: str) -> bool:
-        """Tell whether a request's Host is a name of ours: an address, this machine's name, or the one given."""
+        """Return whether a request's Host is a name of ours: an address, this machine's name, or the one given."""
         try:
             name = urlsplit(f"//{host}").hostname or ""
         except ValueError:

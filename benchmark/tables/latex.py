@@ -69,7 +69,7 @@ def escape_latex(text: str) -> str:
 
 
 def has_codepoints(latex: str) -> bool:
-    """Tell whether `latex` prints code points."""
+    """Return whether `latex` prints code points."""
     return r"\benchchar" in latex
 
 

@@ -216,7 +216,7 @@ UPLOADED, THERE, MISSING, WAITS, FAILED = "uploaded", "there", "to upload", "wai
 
 
 def is_uploaded(entry: Entry, run: RunView, target: str) -> bool:
-    """Tell whether all of a run has been seen at its target."""
+    """Return whether all of a run has been seen at its target."""
     return entry.is_remote and entry.target == target and entry.digest == digest_of(run.folder)
 
 

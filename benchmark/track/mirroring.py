@@ -107,11 +107,13 @@ class Mirroring:
     """A mirror beside a sweep. Nothing that happens to it reaches the runs."""
 
     def __init__(self, trackers: Sequence[str], out: Path, group: str = "", folders: Sequence[Path] = ()) -> None:
-        """Args:
-        trackers: names of tools; with none, there is no mirror.
-        out: output folder of the runs.
-        group: name of the sweep, if it has one.
-        folders: of the runs.
+        """Describe what to mirror; starts nothing yet.
+
+        Args:
+            trackers: names of tools; with none, there is no mirror.
+            out: output folder of the runs.
+            group: name of the sweep, if it has one.
+            folders: of the runs.
         """
         out = out.absolute()
         self.trackers = trackers
@@ -124,7 +126,7 @@ class Mirroring:
         self._problem = ""
 
     def ask(self) -> None:
-        """Note for `bench sync` that the runs are to be mirrored, now or later."""
+        """Record for `bench sync` that the runs are to be mirrored, now or later."""
         if self.job.tasks:
             try:
                 self.ledger.ask(self.trackers, self.job.tasks[0].group, [task.folder for task in self.job.tasks])

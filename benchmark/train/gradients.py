@@ -46,9 +46,11 @@ class GradientMeter:
     """
 
     def __init__(self, encoders: Mapping[str, nn.Module], steps_per_epoch: int) -> None:
-        """Args:
-        encoders: {modality: encoder}.
-        steps_per_epoch: of the plain loop; a method that takes more is watched as often for each of them.
+        """Watch encoders.
+
+        Args:
+            encoders: {modality: encoder}.
+            steps_per_epoch: of the plain loop; a method that takes more is watched as often for each of them.
         """
         self._encoders = encoders
         self._every = max(1, steps_per_epoch // STEPS)
