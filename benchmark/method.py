@@ -48,17 +48,18 @@ class OffSwitch:
 
 @dataclass(frozen=True)
 class Ledger:
-    """How far an implementation can be trusted: a row of the ledger report. A sentence or two each, with figures."""
+    """How far an implementation can be trusted: a row of the ledger report.
 
-    paper: str
-    """What the paper says, where readers may differ on it."""
-    released: str
-    """What the official code does instead; "no code", or why it cannot run."""
-    ours: str
-    """What we do, and what it was checked against."""
+    What paper, released code and ours do is said once, by the docstring of the method's file, in three parts that begin
+    with `Paper:`, `Released code:` and `Ours:`, a few sentences each, with figures. `Released code` says "no code", or
+    why it cannot run; `Ours` says what it was checked against.
+    """
+
     status: Literal["verified", "reconstructed", "cannot be verified"]
     """verified: equals the paper's formulas and, where it runs, the official code; reconstructed: from an incomplete
     text, without code."""
+    tests: Sequence[str] = ()
+    """Files that show it; for a method of this package `tests/methods/test_NAME.py`, where none is named."""
 
 
 class Method(nn.Module, ABC):
@@ -86,7 +87,7 @@ class Method(nn.Module, ABC):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """{data set: settings that the literature uses there}, for `--presets`."""
     ledger: ClassVar[Ledger | None] = None
-    """Its row of the ledger report."""
+    """What its row of the ledger report says beside the docstring."""
     held_out_share: float = 0.0
     """Part of train set aside for `Run.held_out_batches`; may be set in `__init__`."""
 

@@ -2,11 +2,17 @@
 
     [gamma; beta] = G u_others + g,    z = W (gamma * u_m + beta) + b,    loss = CE(z, y)
 
-With two modalities the first conditions and the second is modulated, as in the released code of OGM and AMSS; gamma
-multiplies as it is (no 1 + gamma), so nothing of u_m passes where it is 0. More condition by their concatenation. z
-does not decompose, so there are no logits of one modality. One forward and one backward pass.
+With two modalities the first conditions and the second is modulated. gamma multiplies as it is (no 1 + gamma), so
+nothing of u_m passes where it is 0. z does not decompose, so there are no logits of one modality. One forward and one
+backward pass.
 
-Perez et al., FiLM: Visual Reasoning with a General Conditioning Layer, AAAI 2018.
+Paper: By Perez et al. Features are scaled and shifted by another input, on the maps of a convolutional network; fusion
+of pooled features is OGM's use of it.
+
+Released code: Two modalities, the first conditions the second; gamma enters as it is. Called with three, it fails.
+
+Ours: The released head, equal to OGM's and AMSS's to the last bit. More than two modalities condition by their
+concatenation.
 """
 
 from __future__ import annotations
@@ -51,15 +57,7 @@ class Affine(Method):
         "GeWu-Lab/OGM-GE_CVPR2022 @ 343dc1d : models/fusion_modules.py",
     )
     modalities = (2, None)
-    ledger = Ledger(
-        paper="Feature-wise scaling and shift by another input, on maps of a convolutional network; fusion of pooled "
-        "features is OGM's use of it.",
-        released="Two modalities, the first conditions the second; gamma enters as it is, without 1 +. Called with "
-        "three, it fails.",
-        ours="The released head, equal to OGM's and AMSS's to the last bit; more modalities condition by their "
-        "concatenation (ours).",
-        status="verified",
-    )
+    ledger = Ledger("verified")
 
     class Config(Method.Config):
         modulated: str | None = None

@@ -7,12 +7,23 @@ The head is that of `concat`, with z_m modality m's slice of the logits. After t
     share_m = 1 - softmax over m of r_m / T               in [0.1, 0.9]; 1/2 for all where an I_m + 1/2 <= 0
 
 and of every weight in the encoder of m, ceil(share_m * N) of the N output units are drawn without replacement, with
-probabilities q proportional to their squared gradients; the gradients of the others are zero. So it goes in each row
-of m's slice of the head, entry by entry. AMSS+ multiplies what is drawn by 1 / (q + 1 / N), N / 2 where q is even:
+probabilities q proportional to their squared gradients; the gradients of the others are zero. The same holds in each
+row of m's slice of the head, entry by entry. AMSS+ multiplies what is drawn by 1 / (q + 1 / N), N / 2 where q is even:
 at an unchanged learning rate its steps are far longer. Momentum and weight decay move masked weights too.
 
-Yang et al., Learning to Rebalance Multi-Modal Optimization by Adaptively Masking Subnetworks, TPAMI 2025. One forward
-and one backward pass, and the drawing.
+One forward and one backward pass, and the drawing.
+
+Paper: By Yang et al. Only the abstract was available: mutual information rates set how much of a modality trains,
+importance sampling which part; AMSS+ masks by unbiased estimation.
+
+Released code: The audio-video script draws masks of the head and never applies them; its label entropy is 1.04 for a
+batch of one class (0) and 1.79 for six even ones (exact). AMSS+'s factor 1 / (q + 1/N) is not unbiased, which would be
+one over the probability of being drawn at all. The text-image script divides rates by no entropy; the one for three
+modalities cannot run.
+
+Ours: `paper` masks the head and has an exact entropy; `released` does neither. Its shares equal the official function
+to 2e-8 on 200 batches, and draws have torch.multinomial's frequencies to 2e-3. All weights of an encoder are masked,
+where the code names residual blocks; three modalities follow the formula for two.
 """
 
 from __future__ import annotations
@@ -106,18 +117,7 @@ class AMSS(Method):
         "twitter15": {"temperature": 0.5},
     }
     """The released README's, for text and images."""
-    ledger = Ledger(
-        paper="Only the abstract could be read: mutual information rates set how much of a modality trains, importance "
-        "sampling which part; AMSS+ masks by unbiased estimation.",
-        released="The audio-video script draws masks of the head and never applies them; its label entropy is 1.04 for "
-        "a batch of one class (0) and 1.79 for six even ones (exact). AMSS+'s factor 1 / (q + 1/N) is not unbiased, "
-        "which would be one over the probability of being drawn at all. The text-image script divides rates by no "
-        "entropy; that for three modalities cannot run.",
-        ours="`released` shares equal its function to 2e-8 on 200 batches, drawing torch.multinomial's frequencies to "
-        "2e-3. `paper` masks the head and has an exact entropy. All weights of an encoder are masked, where the code "
-        "names residual blocks; three modalities by the formula for two.",
-        status="reconstructed",
-    )
+    ledger = Ledger("reconstructed")
 
     class Config(Variants):
         released: ClassVar[Mapping[str, Any]] = {"mask_head": False, "label_entropy": "released"}

@@ -5,14 +5,18 @@
     z_s = W u_s + b,    z_w = U P_w u_w + c,    P_w P_w^T = I with r rows
 
 so that what the weak modality keeps is its most discriminative subspace, and its predictions regularise those of the
-strong one, as theirs do its. The rows of P stay orthonormal in every step. Which modality is strong is given, not
-found: the bare name stands for one run with each. The fused logits are the sum, the decision of the mean.
+strong one and the other way round. The rows of P stay orthonormal in every step. Which modality is strong is given, not
+found: the bare name stands for one run with each. The fused logits are the sum, with the decision of the mean. One
+forward and one backward pass.
 
-Yang, Ye, Zhan and Jiang, Auxiliary Information Regularized Machine for Multiple Modality Feature Learning, IJCAI 2015.
-Only its abstract could be read, and no code was released. It is a linear model of given features, solved by
-alternation; the losses above are ours for networks, and so is every default. (Asymmetric Reinforcing against
-Multi-Modal Representation Bias, AAAI 2025, is another ARM.) More than one weak modality is ours. One forward and one
-backward pass.
+Paper: By Yang, Ye, Zhan and Jiang. A linear model of given features, solved by alternation: a discriminative subspace
+of the weak modality regularises the predictor of the strong one. Only the abstract was available; the objective is from
+memory. Asymmetric Reinforcing against Multi-Modal Representation Bias, AAAI 2025, is another ARM.
+
+Released code: No code.
+
+Ours: The same two parts for networks, trained by gradient descent; losses, defaults and more than one weak modality are
+ours. Without both parts it equals `late_sum` bit for bit; nothing published can be compared.
 """
 
 from __future__ import annotations
@@ -81,14 +85,7 @@ class ARM(Method):
     modalities = (2, None)
     off_switches = (OffSwitch({"agreement": 0.0, "subspace": 1.0}, "late_sum"),)
     ablations = ({"agreement": 0.0}, {"subspace": 1.0}, {"agreement": 0.0, "subspace": 1.0})
-    ledger = Ledger(
-        paper="A linear model: a discriminative subspace of the weak modality regularises the predictor of the strong "
-        "one. Only the abstract could be read; the objective is from memory.",
-        released="No code.",
-        ours="The same two parts for networks, trained by gradient descent in place of alternation. Without both it "
-        "equals late_sum bit for bit; nothing published can be compared.",
-        status="cannot be verified",
-    )
+    ledger = Ledger("cannot be verified")
 
     class Config(Method.Config):
         strong: str | None = None

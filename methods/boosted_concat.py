@@ -1,13 +1,19 @@
 """Boosted concat: train jointly, then boost the weak modality's classifier on its frozen features.
 
-The toy experiment that motivates AUG (its Figure 1). First naive joint training; then every encoder and head is frozen
-and gradient boosting goes on for one modality alone, a round an epoch:
+First comes naive joint training; then every encoder and head is frozen and gradient boosting goes on for one modality
+alone, a round an epoch:
 
     F_0 = z_m,    h_t fits the residual Y - softmax(F_{t-1}),    F_t = F_{t-1} + shrinkage * h_t
 
 with h_t = Linear(ReLU(Linear(u_m))) fitted by least squares for an epoch. The fused logits are z with the weak
-modality's z_m replaced by F_T. The paper states neither rounds, learner nor shrinkage and no code was released:
-reconstructed.
+modality's z_m replaced by F_T.
+
+Paper: By Jiang, Huang and Yang: the toy experiment of Figure 1 that motivates AUG, 65.1 % to 72.9 % on CREMA-D. Rounds,
+learner and shrinkage are not stated.
+
+Released code: No code for it.
+
+Ours: One learner an epoch, fitted by least squares, with shrinkage 0.5: one reading of classical boosting.
 """
 
 from __future__ import annotations
@@ -39,13 +45,7 @@ class BoostedConcat(Method):
     )
     modalities = (2, None)
     off_switches = (OffSwitch({"share": 0.0}, "concat"),)
-    ledger = Ledger(
-        paper="The toy experiment of its Figure 1, 65.1 % to 72.9 % on CREMA-D; rounds, learner and shrinkage are not "
-        "stated.",
-        released="No code for it.",
-        ours="One learner an epoch, fitted by least squares, shrinkage 0.5: one reading of classical boosting.",
-        status="reconstructed",
-    )
+    ledger = Ledger("reconstructed")
 
     class Config(Method.Config):
         modality: str | None = None

@@ -5,15 +5,20 @@
     loss = sum over m of CE(z_m, y) + CE(z, y) + l1 * sum over m of |gamma_m| on modality m's own part of the channels
 
 gamma are the scales of the normalisation; sg stops gradients, so the last cross-entropy trains `a` alone. The penalty
-drives each modality's own part of the channels, one of M equal ones, to where they are exchanged.
+drives each modality's own part of the channels, one of M equal ones, to where they are exchanged. How much is exchanged
+is logged as `exchanged/<modality>`. One forward and one backward pass.
 
-Wang et al., Deep Multimodal Fusion by Channel Exchanging, NeurIPS 2020, exchange feature maps of equal size in networks
-that share their convolutions. Encoders here share nothing and their maps differ in size, and nobody says how tables of
-classification came by their row "Channel": this version exchanges the entries of pooled features, once, and is labelled
-so. Features of different widths first pass a linear layer to the widest (ours). The released code has two modalities;
-the mean over more is recalled from the paper.
+Paper: By Wang et al. Channels of feature maps of equal size are exchanged between networks that share their
+convolutions, within the part that the penalty acts on (as recalled). How tables of classification ported it is unknown.
 
-How much is exchanged stands in the history as `exchanged/<modality>`. One forward and one backward pass.
+Released code: Segmentation of two modalities: exchanges any channel below the threshold and adds the penalty once for
+each output, three times in all.
+
+Ours: An adaptation to vectors: encoders share nothing and their maps differ in size, so the entries of pooled features
+are exchanged, once; features of different widths first pass a linear layer to the widest. `released` exchanges any
+channel and counts the penalty for each output; the exchange equals the official one to the last bit. More than two
+modalities take the mean of the others, as recalled from the paper. At the published l1 nothing is exchanged in a short
+run.
 """
 
 from __future__ import annotations
@@ -94,15 +99,7 @@ class Channel(Method):
     )
     modalities = (2, None)
     variants = ({}, {"variant": "released"}, {"threshold": 1.001})
-    ledger = Ledger(
-        paper="Exchanges channels of maps between networks that share convolutions, within the part that the penalty "
-        "acts on (as recalled). How tables of classification ported it is unknown.",
-        released="Segmentation of two modalities: exchanges any channel below the threshold and adds the penalty once "
-        "for each output, three times in all.",
-        ours="An adaptation to vectors of pooled features; the exchange equals the released one to the last bit. At "
-        "the published l1 nothing is exchanged in a short run.",
-        status="reconstructed",
-    )
+    ledger = Ledger("reconstructed")
 
     class Config(Variants):
         threshold: float = Field(default=0.02, ge=0)

@@ -6,12 +6,20 @@ zero outside S, and Conf(z) = max softmax(z),
 
     L = 1/M * sum over t of CE(z_{S_t}, y) + strength * sum over t of max(0, Conf(z_{S_t+1}) - Conf(z_{S_t}))
 
-averaged over samples. Ma, Zhang, Zhang, Wu, Fu, Zhou and Hu, Calibrating Multimodal Learning, ICML 2023. The paper's
-rule was read at second hand; the losses of all coalitions and the chain are those of the released code, which trains
-imputation models (MIWAE, CPM-Nets) on feature vectors and replaces what is removed by a mean. `released` does what its
-main script does with the predictions: the penalty is a sum over samples; none falls on a sample that is right only
-without the modality; and where both are wrong, only the smaller coalition's confidence gets a gradient. One forward
-pass of the encoders, M + 1 of the head, one backward pass.
+averaged over samples. One forward pass of the encoders, M + 1 of the head, one backward pass.
+
+Paper: By Ma, Zhang, Zhang, Wu, Fu, Zhou and Hu. A hinge on the rise of confidence when modalities are removed, added to
+the loss of any classifier; read at second hand. How much of it, and whether smaller coalitions are classified too,
+could not be checked.
+
+Released code: Two imputation models (MIWAE, CPM-Nets) on feature vectors, which replace what is removed by a mean. The
+penalty is a sum over samples, weighted 0.1 in the readme's example. Samples that are right only without the modality
+are exempt. In the MIWAE script, not in the CPM one, the larger coalition's confidence is held fixed where both are
+wrong.
+
+Ours: On a concat head; removed features are zero and the penalty is a mean. The losses of all coalitions and the chain
+are those of the released code. `released` has its penalty, which equals the official lines with its gradients to 1e-6.
+BalanceBenchmark's hinge is on the sum of the batch instead of each sample.
 """
 
 from __future__ import annotations
@@ -67,16 +75,7 @@ class CML(Method):
     off_switches = (OffSwitch({"strength": 0.0, "subsets": False}, "concat"),)
     variants = ({}, {"variant": "released"}, {"subsets": False})
     ablations = ({"strength": 0.0}, {"subsets": False}, {"strength": 0.0, "subsets": False})
-    ledger = Ledger(
-        paper="A hinge on the rise of confidence when modalities are removed, added to the loss of any classifier; how "
-        "much of it, and whether smaller coalitions are classified too, could not be checked.",
-        released="Two imputation models on feature vectors. The penalty is a sum over samples, weighted 0.1 in the "
-        "readme's example. Samples that are right only without the modality are exempt. In the MIWAE script, not in "
-        "the CPM one, the larger coalition's confidence is held fixed where both are wrong.",
-        ours="On a concat head, removed features are zero, the penalty is a mean. released: penalty and gradients "
-        "equal the official lines to 1e-6. BalanceBenchmark's hinge is on the batch's sum instead of each sample.",
-        status="verified",
-    )
+    ledger = Ledger("verified")
 
     class Config(Variants):
         strength: float | None = Field(default=None, ge=0)

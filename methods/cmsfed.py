@@ -6,27 +6,32 @@ weights that each had learnt. With d the Euclidean distance, s_m = -d(u_m, c_m) 
     L = CE(z, y) + alpha * CE(s_w, y)      w the modality of the smaller sum over the batch of softmax(s_m)[y]
 
 or, chosen for modality m alone, CE(z, y) + alpha * CE(s_m, y) with the other features at zero; it sends no weights of
-the other encoder. Each round's clients come of a greedy choice: over the distances D between what clients moved their
+the other encoder. Each round's clients come from a greedy choice: over the distances D between what clients moved their
 encoders by when they last trained, the next one is
 
     j = argmin over r in R of sum over clients i of min(least_i, D[i, r]),     least_i = min over the chosen of D[i, .]
 
 with R a random part of those left. b is a client's accuracy in the first modality over that in the second, by the
 nearest of its own class means; its mean by samples tells which modality is weak globally. The same choice over the
-distances of the weak modality's moves, with a `least` of its own, gives j_w; if j_w is ahead by more than the
+distances of the weak modality's moves, with nearest distances of its own, gives j_w; if j_w is ahead by more than the
 threshold, it trains the weak modality alone, otherwise j trains both. Before the first round every client is asked: its
 class means under the initial weights are its prototypes for one pass over its samples, whose weights are forgotten.
 
-Fan et al., Overcome Modal Bias in Multi-modal Federated Learning via Balanced Modality Selection, ECCV 2024; before,
-Client-wise Modality Selection for Balanced Multi-modal Federated Learning. The text was not at hand; rules and defaults
-are the released code's as they were meant. There uploaded weights are references to one live network, so the average is
-the last client; distances are overwritten while clients are chosen; and a client's move of one encoder is noted only
-when it trained that one alone. Ours: a class that no client has keeps its prototype, and nobody counts as right on
-fewer than one sample.
-
-Cost: a round of `federated`; a pass over train more in the first epoch, counted in the samples; a forward pass over
+Cost: a round of `federated`; one more pass over train in the first epoch, counted in the samples; a forward pass over
 each client's samples after its turn; and what every client last moved by, encoders times clients, kept in memory and in
 checkpoints.
+
+Paper: By Fan et al.; before, Client-wise Modality Selection for Balanced Multi-modal Federated Learning. Clients that
+are ahead in one modality train and send only the other; the choice minimises distances between clients' gradients. The
+text was not available.
+
+Released code: Does not average: uploaded weights are references to one live network, so the last client's win. A view
+of the distances is overwritten while clients are chosen; a client's move of one encoder is noted only when it trained
+that one alone; a class that is absent gets the prototype zero.
+
+Ours: The released rules and defaults as they were meant: means of copies; distances are read only. A class that no
+client has keeps its prototype, and no modality counts as right on fewer than one sample. The choice picks 1, then 10,
+of {0, 1, 10, 11}, and equals the official function, its views copied, on 500 random draws.
 """
 
 from __future__ import annotations
@@ -126,15 +131,7 @@ class CMSFed(Federated):
     ablations = ({"alpha": 0.0}, {"threshold": 1e9}, {"concentration": 1e8})
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"ave": {"local_epochs": 10}}
     """Of the released script (run.sh), whose other settings are the defaults."""
-    ledger = Ledger(
-        paper="Clients that are ahead in one modality train and send only the other; the choice minimises distances "
-        "between clients' gradients. The text could not be read.",
-        released="Does not average: uploaded weights are references to one live network, so the last client's win; a "
-        "view of the distances is overwritten in the choice; a class that is absent gets the prototype zero.",
-        ours="Means of copies; distances are read only; absent classes keep their prototype. The choice picks 1, then "
-        "10, of {0, 1, 10, 11}, and equals the official function, its views copied, on 500 random draws.",
-        status="reconstructed",
-    )
+    ledger = Ledger("reconstructed")
 
     class Config(Federated.Config):
         clients: int = Field(default=20, ge=1)

@@ -8,12 +8,21 @@ With p_m = softmax(z_m), pbar their mean over modalities, and for each sample
             sum_m CE(z_m, y) + CE(z, y) + sum_m (CE(z_m, y)^2 / 2 - eta * pen_m)
 
 so modalities are fused while they differ little, and then pushed apart. A sample that is not fused is predicted by its
-most confident modality. The first epochs train by sum_m CE(z_m, y), and no sample is fused.
+most confident modality. The first epochs train by sum_m CE(z_m, y), and no sample is fused. Of two modalities pen is at
+most 1/4: with the released tau of 0.5 for three modalities, two would always be fused. One forward and one backward
+pass.
 
-Of two modalities pen is at most 1/4: with the released tau of 0.5 for three modalities, two would always be fused.
+Paper: By Yang et al. Only the abstract was available: a penalty for divergence decides for each sample whether to fuse,
+and amends the loss.
 
-Yang et al., DOMFN: A Divergence-Orientated Multi-Modal Fusion Network for Resume Assessment, ACM MM 2022. One forward
-and one backward pass.
+Released code: Passes outputs through a sigmoid that is logits and probabilities at once, so that no cross-entropy falls
+below 1.04 for six classes; batches of one sample. Its script never saves a model, since it compares errors the wrong
+way round.
+
+Ours: `released` has its losses, gate and prediction, losses and gradients equal to 2e-15 on 30 samples; `paper` reads
+outputs as logits, whose squared cross-entropy, unbounded, can diverge at high rates. The gate acts within batches,
+rates are the protocol's, and layers start Kaiming-normal, for with torch's weights stochastic gradient descent hardly
+moves.
 """
 
 from __future__ import annotations
@@ -112,17 +121,7 @@ class DOMFN(Method):
     ablations = ({"eta": 0.0}, {"gamma": None}, {"pretrain": 0.0})
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"mosi": {"tau": 0.5}}
     """The released configuration's; 0.2 is that of its two modalities."""
-    ledger = Ledger(
-        paper="Only the abstract could be read: a penalty for divergence decides for each sample whether to fuse, and "
-        "amends the loss.",
-        released="Reads sigmoids as logits, so that no cross-entropy falls below 1.04 for six classes; batches of one "
-        "sample. Its script never saves a model, since it compares errors the wrong way round.",
-        ours="`released` has its losses, gate and prediction, losses and gradients equal to 2e-15 on 30 samples; "
-        "`paper` reads logits as logits, whose squared cross-entropy, unbounded, can diverge at high rates. The gate "
-        "acts within batches, rates are the protocol's, and layers start Kaiming-normal, for with torch's weights "
-        "stochastic gradient descent hardly moves.",
-        status="reconstructed",
-    )
+    ledger = Ledger("reconstructed")
 
     class Config(Variants):
         eta: float = Field(default=0.5, ge=0)

@@ -10,8 +10,13 @@ combination comes to, element by element, in any order. With S = sum of alpha, t
 summed with equal weights over modalities, pseudo-view and their combination; annealing = min(1, epoch / anneal_epochs).
 Logits are log(alpha), so that softmax gives the expected probabilities alpha / S. One forward and one backward pass.
 
-Han, Zhang, Fu and Zhou, Trusted Multi-View Classification with Dynamic Evidential Fusion, TPAMI 2022; without the
-pseudo-view it is their TMC, ICLR 2021.
+Paper: By Han, Zhang, Fu and Zhou. Reduced Dempster's rule, view by view; loss over views, pseudo-view and combination.
+Without the pseudo-view it is their TMC, ICLR 2021.
+
+Released code: The paper's; gradients are accumulated over three batches and the epoch is chosen on test.
+
+Ours: The rule in closed form, for any number of modalities; equals the released combination to 9e-15 and its loss to
+1e-15. What belongs to the protocol is not followed.
 """
 
 from __future__ import annotations
@@ -92,13 +97,7 @@ class ETMC(Method):
     variants = ({}, {"pseudo_view": False})
     ablations = ({"pseudo_view": False},)
     """TMC, without the opinion on the concatenated features."""
-    ledger = Ledger(
-        paper="Reduced Dempster's rule, view by view; loss over views, pseudo-view and combination.",
-        released="The paper's; gradients are accumulated over three batches and the epoch is chosen on test.",
-        ours="The rule in closed form, any number of modalities; equals the released combination to 9e-15 and loss to "
-        "1e-15. What belongs to the protocol is not followed.",
-        status="verified",
-    )
+    ledger = Ledger("verified")
 
     class Config(Method.Config):
         pseudo_view: bool = True

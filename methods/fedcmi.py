@@ -17,12 +17,18 @@ second's, r their mean, and both replaced by their reciprocals if r <= 1,
 A client with one modality minimises CE(z, y) with its infiltration in the place of what is missing. Weights are
 averaged as in `federated`, a modality's encoder, projections and classifier over the clients that observe it.
 
-Fan et al., Balanced Multi-modal Federated Learning via Cross-Modal Infiltration, 2024. The text was not at hand; the
-maths is the released code's as it was meant, which does not run. The proximal term that it offers unimodal clients is
-left out.
-
 Cost: a round of `federated`, a forward pass of the global network each step of a client with both modalities after the
 warm-up, and a forward pass over that client's samples each round.
+
+Paper: By Fan et al. Two projections a modality; the dominant one's global classifier teaches the weak one's second
+branch at a temperature of each class. The text was not available; settings of its experiments are open.
+
+Released code: Cannot run as it stands: the server builds a network without the projections and hands clients an
+argument that they do not take. Personalised branches are references to the live weights, so they do nothing.
+
+Ours: What the code was meant to do, without personalisation and without the proximal term that it offers unimodal
+clients. Temperatures equal the official lines to 1e-15 on random probabilities; gradients of teacher and dominant
+encoder are zero.
 """
 
 from __future__ import annotations
@@ -113,15 +119,7 @@ class FedCMI(Federated):
     ablations = ({"distill_weight": 0.0}, {"sharpness": 0.0}, {"unimodal_weight": 0.0}, {"multimodal": 1.0})
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"cremad": {"local_epochs": 10}, "ave": {"local_epochs": 10}}
     """What the released code, made for these two, does by default."""
-    ledger = Ledger(
-        paper="Two projections a modality; the dominant one's global classifier teaches the weak one's second branch "
-        "at a temperature of each class. The text could not be read; settings of its experiments are open.",
-        released="Cannot run as it stands: the server builds a network without the projections and hands clients an "
-        "argument that they do not take. Personalised branches are references to the live weights, so a no-op.",
-        ours="What the code was meant to do, without personalisation and proximal term. Temperatures equal "
-        "the official lines to 1e-15 on random probabilities; gradients of teacher and dominant encoder are zero.",
-        status="reconstructed",
-    )
+    ledger = Ledger("reconstructed")
 
     class Config(Federated.Config):
         multimodal: float = Field(default=0.5, ge=0, le=1)

@@ -6,18 +6,21 @@ drawn at random, start from the global weights, train for some passes over their
     w  <-  sum over clients c of n_c w_c / sum over clients c of n_c,        n_c the samples of c
 
 is global again: parameters and buffers, normalisation statistics included. A part of the clients may observe one
-modality only. Features of the others are zero there, and what belongs to a modality, by its name, is averaged over
-the clients that observe it; if no client of the round does, it stays.
-
-McMahan et al., Communication-Efficient Learning of Deep Networks from Decentralized Data, AISTATS 2017. Missing
-modalities and defaults follow the released code of FedCMI. What the local method keeps elsewhere than in parameters and
-buffers, such as labels, stays with each client; samples that it holds out are seen by every client.
-
-One client that observes all and keeps its optimizer is the local method, bit for bit: it has all of train in the same
-order, no other starts from its weights, and the mean of one is that one.
+modality only. Features of the others are zero there, and what belongs to a modality, by its name, is averaged over the
+clients that observe it; if no client of the round does, it stays.
 
 Cost: that of the local method for each sample served; with the default `local_epochs` about as many of them as in an
 epoch of the local method alone. Each client's samples are a copy where they are kept in memory.
+
+Paper: By McMahan et al. Clients start each round from the global weights; the mean by number of samples is global
+again.
+
+Released code: No code.
+
+Ours: Any method as the local objective. Equal clients average to themselves bit for bit, and one client that observes
+all and keeps its optimizer equals the local method bit for bit. Clients without a modality are an extension; they and
+the defaults follow the released code of FedCMI. What the local method keeps elsewhere than in parameters and buffers,
+such as labels, stays with each client; samples that it holds out are seen by every client.
 """
 
 from __future__ import annotations
@@ -54,13 +57,7 @@ class FedAvg(Federated):
         {"clients": 3, "local": "pmr", "keep_optimizer": True},
     )
     ablations = ({"concentration": 1e8}, {"multimodal": 0.5}, {"local": "ogm"}, {"keep_optimizer": True})
-    ledger = Ledger(
-        paper="Clients start each round from the global weights; the mean by number of samples is global again.",
-        released="No code.",
-        ours="Any method as the local objective; equal clients average to themselves bit for bit, and one client that "
-        "keeps its optimizer equals the local method bit for bit. Clients without a modality are an extension.",
-        status="verified",
-    )
+    ledger = Ledger("verified")
 
     class Config(Federated.Config):
         local: str = Field(default="concat", pattern=r"^\w+$")

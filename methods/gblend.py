@@ -9,10 +9,17 @@ epochs, and with L^T and L^V the losses on train and held-out samples, before (0
 `offline` estimates once with n the whole run; `online` before every super-epoch, with n its length. Then the network
 trains as if nothing had happened. Only the joint head predicts.
 
-Wang, Tran and Feiszli, What Makes Training Multi-Modal Classification Networks Hard?, CVPR 2020. Copies train at the
-rate of the moment throughout, and both losses are measured in eval mode on augmented samples. One forward and one
-backward pass a step; each estimation is n epochs for every encoder twice, alone and jointly, and four evaluations of as
-much, counted in the samples of the epoch that begins with it.
+One forward and one backward pass a step; each estimation is n epochs for every encoder twice, alone and jointly, and
+four evaluations of as much, counted in the samples of the epoch that begins with it.
+
+Paper: By Wang, Tran and Feiszli. w ~ dG / dO^2, offline or once in a super-epoch. Its held-out share and length of
+super-epochs could not be checked.
+
+Released code: Caffe2; takes weights as given, and raises where it would blend.
+
+Ours: Estimates by copies that train each loss alone, at the rate of the moment throughout; both losses are measured in
+eval mode on augmented samples. |dO| is kept above 0.05 nats and held-out samples stay out of training. Golden weights
+of the formula to 1e-6; estimation leaves no trace.
 """
 
 from __future__ import annotations
@@ -64,14 +71,7 @@ class GBlend(Method):
         "audioset": {"weights": {"audio": 0.239, "video": 0.384, JOINT: 0.377}},
     }
     """Weights that the released code's examples give (R3D-50 on Kinetics)."""
-    ledger = Ledger(
-        paper="w ~ dG / dO^2, offline or once in a super-epoch. Its held-out share and length of super-epochs could "
-        "not be checked.",
-        released="Caffe2; takes weights as given, and raises where it would blend.",
-        ours="Estimates by copies that train each loss alone; |dO| is kept above 0.05 nats and held-out samples stay "
-        "out of training. Golden weights of the formula to 1e-6; estimation leaves no trace.",
-        status="reconstructed",
-    )
+    ledger = Ledger("reconstructed")
 
     class Config(Method.Config):
         mode: Literal["offline", "online"] = "online"

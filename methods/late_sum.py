@@ -1,6 +1,12 @@
 """Late sum: a head and a cross-entropy for each modality, logits summed. The control for every late method.
 
 Nothing couples the encoders, so a gain over `concat` that this has too is owed to late fusion, not to balancing.
+
+Paper: No paper: the control for late methods.
+
+Released code: No code; with `hidden=256` it is AUG's network with one classifier each.
+
+Ours: Each modality trains as if it were alone, as a test shows.
 """
 
 from __future__ import annotations
@@ -16,12 +22,7 @@ from benchmark.model import LateHead, MultimodalNet, Outputs, SharedOutputHead, 
 
 class LateSum(Method):
     reference = Reference("Separate training with summed logits (folklore)")
-    ledger = Ledger(
-        paper="No paper: the control for late methods.",
-        released="No code; with `hidden=256` it is AUG's network with one classifier each.",
-        ours="Each modality trains as if it were alone, as a test shows.",
-        status="verified",
-    )
+    ledger = Ledger("verified")
 
     class Config(Method.Config):
         hidden: int | None = Field(default=None, ge=1)

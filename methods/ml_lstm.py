@@ -2,14 +2,17 @@
 
     h_m = relu(P_m u_m),    H = LSTM layers over (h_1, .., h_M),    z = W H_M + b,    loss = CE(z, y)
 
-The paper's LSTM runs over the utterances of a video and no code was released; tables of later papers list it on data
-sets of single clips without saying how it was ported. This port makes a sequence of the modalities in the task's
-order, on which the result depends. It starts with its gates open (ours): half shut, as torch draws them, two layers
-pass so little on that stochastic gradient descent stays near chance for many epochs. z does not decompose, so there are
-no logits of one modality. Any number of modalities; one forward and one backward pass.
+The sequence is the modalities in the task's order, on which the result depends. z does not decompose, so there are no
+logits of one modality. Any number of modalities; one forward and one backward pass.
 
-Nie, Yan, Song and Wang, Multi-modal feature fusion based on multi-layers LSTM for video emotion recognition, Multimedia
-Tools and Applications 80, 2021.
+Paper: By Nie, Yan, Song and Wang. Only the abstract was available: an LSTM over the utterances of a video. Tables of
+later papers list it on single clips, without saying how it was ported.
+
+Released code: No code.
+
+Ours: Two layers over the sequence of modalities. The gates are open at the start: half shut, as torch draws them, two
+layers pass so little on that stochastic gradient descent stays near chance for many epochs. What other tables ran
+cannot be known.
 """
 
 from __future__ import annotations
@@ -60,14 +63,7 @@ class MLLSTM(Method):
         "Multimedia Tools and Applications",
         2021,
     )
-    ledger = Ledger(
-        paper="Only the abstract could be read: an LSTM over the utterances of a video. Tables list it on single "
-        "clips, without saying how.",
-        released="No code.",
-        ours="Two layers over the sequence of modalities, with open gates at the start. What other tables ran cannot "
-        "be known.",
-        status="cannot be verified",
-    )
+    ledger = Ledger("cannot be verified")
 
     class Config(Method.Config):
         width: int = Field(default=512, ge=1)

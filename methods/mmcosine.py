@@ -5,8 +5,13 @@
 with W_mk the part of the output layer's row k that reads modality m; there is no bias, and |z_mk| <= scale. Any number
 of modalities; one forward and one backward pass.
 
-Xu, Feng, Zhang and Hu, MMCosine: Multi-Modal Cosine Loss Towards Balanced Audio-Visual Fine-Grained Learning, ICASSP
-2023. The released code trains by z but predicts by the plain layer, sum of W_m u_m + b.
+Paper: By Xu, Feng, Zhang and Hu. z is a sum of scaled cosines; that it also predicts by them is assumed.
+
+Released code: Trains by cosines and predicts by the plain layer, sum of W_m u_m + b, norms and an untrained bias
+included.
+
+Ours: Both, as variants; the cosines equal the released expression to the last bit. Its versions of gated and FiLM heads
+and its contrastive loss, off by default, are left out.
 """
 
 from __future__ import annotations
@@ -55,13 +60,7 @@ class MMCosine(Method):
     variants = ({}, {"variant": "released"})
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"cremad": {"scale": 10.0}}
     """Settings for single data sets, from the released code."""
-    ledger = Ledger(
-        paper="z is a sum of scaled cosines; that it also predicts by them is assumed.",
-        released="Trains by cosines and scores the plain layer, norms and an untrained bias included.",
-        ours="Both, as variants; the cosines equal the released expression to the last bit. Its versions of gated and "
-        "FiLM heads and its contrastive loss, off by default, are left out.",
-        status="verified",
-    )
+    ledger = Ledger("verified")
 
     class Config(Variants):
         scale: float = Field(default=10.0, gt=0)

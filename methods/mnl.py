@@ -5,15 +5,21 @@ The logits of modalities with a classifier each are averaged, z = mean of z_m. A
     L = CE(z, y)  +  sum over m of CE(z_m, y)  +  weight * sum over pairs of L_mn
     L_mn = - sum over c != y of sg(p_m[c]) * log p_n[c],    p_m = softmax(z_m), averaged over the batch
 
-with a term where m guides n: it gives the true class y both the higher probability and the wider margin
-z_m[y] - z_m[j] over j, the strongest other class of the fused logits. Where the two disagree nobody guides.
+with a term where m guides n: it gives the true class y both the higher probability and the wider margin z_m[y] - z_m[j]
+over j, the strongest other class of the fused logits. Where the two disagree there is no guide. One forward and one
+backward pass.
 
-Gong, Gao, Zhu, Hu and Cao, Multimodal Negative Learning, NeurIPS 2025. The text was at hand in notes only; the length
-of the warm-up and the weight are not in them. The released code, for one data set of text and images, has no warm-up
-and adds positive learning, -log p_n[y], which the paper is set against; it averages over batch and classes. On three
-modalities every ordered pair may guide (ours). In a tie the later modality guides, as in the released code.
+Paper: By Gong, Gao, Zhu, Hu and Cao. The modality with the higher true-class probability and the wider margin guides
+the other in the wrong classes only, after a warm-up on cross-entropy. Known from notes; the length of the warm-up and
+the weight are not in them.
 
-Cost: one forward and one backward pass.
+Released code: Adds -log p[y] of the guided modality, so positive learning, which the paper is set against; no warm-up;
+averages over batch and classes. Late fusion of text and images on MVSA-Single only; selects on validation, as it
+should.
+
+Ours: Both: `released` equals the official lines in loss and gradient to 1e-6, the paper's form equals numbers computed
+by hand. A tenth of the run as warm-up is ours; so are the code's weight 0.7 in the paper's form and pairs of three
+modalities, each of which may guide. In a tie the later modality guides, as in the released code.
 """
 
 from __future__ import annotations
@@ -114,16 +120,7 @@ class MNL(Method):
     modalities = (2, None)
     variants = ({}, {"variant": "released"})
     ablations = ({"weight": 0.0}, {"warmup_epochs": 0}, {"guidance": "released"})
-    ledger: ClassVar[Ledger] = Ledger(
-        paper="The modality with the higher true-class probability and the wider margin guides the other in the wrong "
-        "classes only, after a warm-up on cross-entropy. Known from notes; warm-up and weight are not in them.",
-        released="Adds -log p[y] of the guided modality, so positive learning; no warm-up; averages over batch and "
-        "classes. Late fusion on MVSA-Single only; selects on validation, as it should.",
-        ours="Both: released equal to the official lines in loss and gradient to 1e-6, the paper's form to "
-        "hand-computed numbers. A tenth of the run as warm-up is ours; so are the code's weight 0.7 in the paper's "
-        "form and pairs of three modalities.",
-        status="reconstructed",
-    )
+    ledger = Ledger("reconstructed")
 
     class Config(Variants):
         released: ClassVar[Mapping[str, Any]] = {"guidance": "released", "warmup_epochs": 0}

@@ -6,9 +6,16 @@ After each epoch the loss of each modality's own classifier is measured on a hel
 has not improved for `patience` epochs goes back to its best epoch, encoder and classifier, and stays there: its
 parameters are frozen and its encoder runs in evaluation mode, normalisation statistics too. The joint head trains on.
 
-Fujimori, Endo, Kawai and Mochizuki, Modality-Specific Learning Rate Control for Multimodal Classification, ACPR 2019.
-Stopping the whole run by the joint loss is left to the choice of epoch. One forward and one backward pass, less the
-stopped encoders' backward; a forward pass over the held-out share each epoch.
+One forward and one backward pass, less the stopped encoders' backward; a forward pass over the held-out share each
+epoch.
+
+Paper: By Fujimori, Endo, Kawai and Mochizuki. Only the abstract was available: classifiers train as one multi-task
+problem, overfitting is detected on validation, modalities stop apart.
+
+Released code: No code.
+
+Ours: Patience on a share held out of train, back to the best epoch, frozen with its normalisation statistics. The rule
+and every default are ours. Stopping the whole run by the joint loss is left to the choice of epoch.
 """
 
 from __future__ import annotations
@@ -48,14 +55,7 @@ class MSES(Method):
     reference = Reference("Modality-Specific Learning Rate Control for Multimodal Classification", "ACPR", 2019)
     off_switches = (OffSwitch({"patience": None}, "multitask"),)
     variants = ({}, {"patience": 1}, {"patience": 1, "restore": False})
-    ledger = Ledger(
-        paper="Only the abstract could be read: classifiers train as one multi-task problem, overfitting is detected "
-        "on validation, modalities stop apart.",
-        released="No code.",
-        ours="Patience on a share held out of train, back to the best epoch, frozen with its normalisation statistics. "
-        "The rule and every default are ours.",
-        status="reconstructed",
-    )
+    ledger = Ledger("reconstructed")
 
     class Config(Method.Config):
         weight: float = Field(default=1.0, gt=0)

@@ -7,11 +7,16 @@ for its encoder and its linear layer. Strategies for r_m, of the paper's three:
     keep       r_m stays as given, in the proportions of what was best for each modality alone
     dynamic    every N epochs  r_m <- r_m * acc_m(t) / mean of acc_m(t-N .. t-1),    acc_m on a held-out share of train
 
-The paper fuses fine-tuned unimodal models, so a share of the epochs at the start trains each modality by a loss of its
-own, as `late_sum` does.
+A share of the epochs at the start trains each modality by a loss of its own, as `late_sum` does. One forward and one
+backward pass; `dynamic` adds a forward pass over the held-out share each epoch.
 
-Yao and Mihalcea, Modality-specific Learning Rates for Effective Multimodal Additive Late-fusion, Findings of ACL 2022.
-One forward and one backward pass; `dynamic` adds a forward pass over the held-out share each epoch.
+Paper: By Yao and Mihalcea. Only the abstract was available: additive late fusion of fine-tuned unimodal models, three
+strategies for rates.
+
+Released code: No official code; a third-party port reads accuracies from validation.
+
+Ours: The port's rule for `dynamic`, on a share held out of train; `smart` is a sweep over `rates`. Unimodal training
+takes the first 0.3 of the epochs, in the place of fine-tuned models.
 """
 
 from __future__ import annotations
@@ -53,13 +58,7 @@ class MSLR(Method):
     )
     variants = ({}, {"every": 1, "pretrain": 0.0}, {"strategy": "keep", "rates": {"audio": 0.5}})
     ablations = ({"strategy": "keep"},)
-    ledger = Ledger(
-        paper="Only the abstract could be read: additive late fusion of fine-tuned models, three strategies for rates.",
-        released="No official code; a third-party port reads accuracies from validation.",
-        ours="Its rule for `dynamic`, on a share held out of train; `smart` is a sweep over `rates`. Unimodal training "
-        "takes the first 0.3 of the epochs.",
-        status="reconstructed",
-    )
+    ledger = Ledger("reconstructed")
 
     class Config(Method.Config):
         strategy: Literal["keep", "dynamic"] = "dynamic"

@@ -6,8 +6,11 @@ Nothing balances anything, so a gain over `concat` that this has too is owed to 
 MMPareto, MSES and others weigh, combine or stop these very losses. The fused prediction never reads the auxiliary
 classifiers. One forward and one backward pass.
 
-Wei and Hu, MMPareto: Boosting Multimodal Learning with Innocent Unimodal Assistance, ICML 2024, call it the uniform
-baseline.
+Paper: By Wei and Hu, who call it the uniform baseline of MMPareto: the sum of all losses.
+
+Released code: The same.
+
+Ours: The same, for any number of modalities.
 """
 
 from __future__ import annotations
@@ -30,12 +33,7 @@ class Multitask(Method):
         "GeWu-Lab/MMPareto_ICML2024 @ a339db3 : code/uniform_baseline.py",
     )
     off_switches = (OffSwitch({"weight": 0.0}, "concat"),)
-    ledger = Ledger(
-        paper="The uniform baseline of MMPareto, in the sum of all losses.",
-        released="The same.",
-        ours="The same; any number of modalities.",
-        status="verified",
-    )
+    ledger = Ledger("verified")
 
     class Config(Method.Config):
         weight: float = Field(default=1.0, ge=0)

@@ -6,14 +6,17 @@ Per step, with c_m the sum over the batch of softmax(z_m)[y], the confidence of 
     k_m   = 1 - tanh(alpha * rho_m)  if rho_m > 1,  else 1
     g     <- k_m * g  (+ noise of the gradient's own standard deviation, in OGM-GE)     for encoder weights of m
 
-Paper and released code have two modalities, for which every choice of `rho` gives the same gradients. For three the
-mean of pairwise ratios is what the authors advise; the two others are what re-implementations do. k jumps at rho = 1,
-by tanh(alpha), for rho enters as it is. One forward and one backward pass.
+For two modalities every choice of `rho` gives the same gradients. k jumps at rho = 1, by tanh(alpha), for rho enters as
+it is. One forward and one backward pass.
 
-Peng et al., Balanced Multimodal Learning via On-the-fly Gradient Modulation, CVPR 2022. Its formula, as recalled,
-names all of an encoder's parameters; the released code modulates convolutions only, and so does ours unless
-`modulated` says otherwise. Run without DataParallel, the released code finds no encoder by name and modulates nothing;
-ours always does.
+Paper: By Peng et al. The formula, as recalled, names all of an encoder's parameters.
+
+Released code: Modulates 4-D gradients only, those of convolutions; run without DataParallel it finds no encoder by name
+and modulates nothing. 51 epochs in [0, 50].
+
+Ours: Convolutions and other weights unless `modulated` says otherwise, always; equals an independent calculation of the
+released lines. Of three modalities the mean of pairwise ratios, as the authors advise; the two other choices are what
+re-implementations do.
 """
 
 from __future__ import annotations
@@ -66,14 +69,7 @@ class OGM(Method):
     """OGM without GE and GE without OGM, as in the paper; the parameters of its formula; the head of its code."""
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"cremad": {"alpha": 0.8}, "vggsound": {"alpha": 0.1}}
     """Settings for single data sets, from the README of the released code; for others none is published."""
-    ledger = Ledger(
-        paper="The formula, as recalled, names all of an encoder's parameters.",
-        released="Modulates 4-D gradients only; run without DataParallel it finds no encoder by name and modulates "
-        "nothing. 51 epochs in [0, 50].",
-        ours="Convolutions and other weights unless `modulated` says otherwise, always; equals an independent "
-        "calculation of the released lines. Three modalities by the mean of pairwise ratios, as the authors advise.",
-        status="verified",
-    )
+    ledger = Ledger("verified")
 
     class Config(Method.Config):
         alpha: float = Field(default=0.3, ge=0)

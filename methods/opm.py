@@ -7,11 +7,16 @@ Per step, with c_m the confidence of modality m on its slice of the head and r_m
     u_m   <- keep * u_m / (1 - theta),    keep ~ Bernoulli(1 - q_m) for each sample,    theta = sum d_m q_m / sum d_m
 
 with d_m the widths, in a share `p_exe` of the batches and not before the end of the warm-up. Prediction drops nothing.
-The least confident modality has q = 0, so no sample loses all; the released code's removal of such samples never
-happens. One forward pass of the encoders, two of the head, one backward pass.
+The least confident modality has q = 0, so no sample loses all. One forward pass of the encoders, two of the head, one
+backward pass.
 
-Wei, Hu, Du and Wen, On-the-fly Modulation for Balanced Multimodal Learning, TPAMI 2024. Its OGM is `ogm`. The draws
-come from a generator of their own, so that encoders with dropout draw what they would in `concat`.
+Paper: By Wei, Hu, Du and Wen. The text was not available. Its OGM is `ogm`.
+
+Released code: Two modalities; a stray bracket keeps it from running. Without it, rates and dropping are the formulas
+here; its removal of samples that lose all never happens.
+
+Ours: Equals the released functions to the last bit. Draws come from a generator of their own, so that encoders with
+dropout draw what they would in `concat`. More modalities by the mean of pairwise ratios.
 """
 
 from __future__ import annotations
@@ -71,13 +76,7 @@ class OPM(Method):
         "ksounds": {"q_base": 0.5, "strength": 0.5, "p_exe": 0.7, "warmup_epochs": 6}
     }
     """Settings for single data sets, from the released scripts; for others none is published."""
-    ledger = Ledger(
-        paper="Text not at hand.",
-        released="Two modalities; a stray bracket keeps it from running. Without it, rates and dropping are the "
-        "formulas here.",
-        ours="Equals the released functions to the last bit. More modalities by the mean of pairwise ratios (ours).",
-        status="verified",
-    )
+    ledger = Ledger("verified")
 
     class Config(Method.Config):
         q_base: float = Field(default=0.5, ge=0, le=1)

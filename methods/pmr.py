@@ -7,9 +7,16 @@ Euclidean distance, s_m = -d(u_m, c_m) are logits, and P_m is the sum over the b
     L   = CE(z, y)  +  alpha * sum_m k_m * CE(s_m, y)               PCE
                     -  mu * sum_{j != m} k_j * H(softmax(s_m))      PER: for the dominant m, in the first epochs only
 
-Fan et al., PMR: Prototypical Modal Rebalance for Multimodal Learning, CVPR 2023. The tenth is drawn anew each epoch,
-stratified and not augmented; the prototypes of the untrained network are forgotten at once, as in the released code.
 One forward and one backward pass a step, and a forward pass over a tenth of train an epoch.
+
+Paper: By Fan et al., read in full; the number of epochs with PER and the momentum are not stated.
+
+Released code: Coefficients are 0 or 1; no PER; a random tenth of train in which a class may be missing, which makes its
+loss NaN; scripts set momentum to 0.
+
+Ours: Both, as variants; a released step differs by 5e-8 in single precision. In both the tenth is drawn anew each
+epoch, stratified and not augmented, and the prototypes of the untrained network are forgotten at once, as in the
+released code. Three modalities: k and PER by the formulas above.
 """
 
 from __future__ import annotations
@@ -64,14 +71,7 @@ class PMR(Method):
     """PCE without PER and PER without PCE, as in the paper; the coefficient all or nothing."""
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"cremad": {"alpha": 2.0}, "ave": {"alpha": 2.0}}
     """Values of the released scripts (bash.sh)."""
-    ledger = Ledger(
-        paper="Read in full; the number of epochs with PER and the momentum are not stated.",
-        released="Coefficients are 0 or 1; no PER; a random tenth of train in which a class may be missing, which "
-        "makes its loss NaN; scripts set momentum to 0.",
-        ours="Both, as variants; a released step differs by 5e-8 in single precision. In both the tenth is stratified "
-        "and not augmented. Three modalities: k and PER by the formulas above (ours).",
-        status="verified",
-    )
+    ledger = Ledger("verified")
 
     class Config(Variants):
         released: ClassVar[Mapping[str, Any]] = {"coefficient": "hard", "mu": 0.0, "momentum": 0.0, "last_epoch": 70}

@@ -6,6 +6,12 @@ As a function of the features it is `concat`, with V_m for the slices of W and t
 otherwise in two ways: each c_m gets the whole gradient of b, so the bias of the sum learns M times as fast, and each
 V_m is drawn for its own width. From `late_sum` it differs by the loss, which couples the encoders through softmax(z).
 One forward and one backward pass.
+
+Paper: No paper: late fusion under one loss.
+
+Released code: OGM's code adds half the bias to a modality it scores alone, the whole one in training.
+
+Ours: The whole bias always; fused logits equal the released head's to the last bit.
 """
 
 from __future__ import annotations
@@ -20,12 +26,7 @@ class Sum(Method):
         "Joint training with summed logits (folklore)",
         code="GeWu-Lab/OGM-GE_CVPR2022 @ 343dc1d : models/fusion_modules.py",
     )
-    ledger = Ledger(
-        paper="No paper: late fusion under one loss.",
-        released="OGM's code adds half the bias to a modality it scores alone, the whole one in training.",
-        ours="The whole bias always; fused logits equal the released head's to the last bit.",
-        status="verified",
-    )
+    ledger = Ledger("verified")
 
     def build_net(self, task: TaskSpec) -> MultimodalNet:
         return MultimodalNet(task.build_encoders(), lambda dims: LateHead(dims, task.num_classes))

@@ -5,10 +5,18 @@
 with the head of `concat` and, for each modality, a teacher t_m: an encoder with the same first weights, trained before
 by the cross-entropy of a linear layer of its own, frozen since and run in evaluation mode. Any number of modalities.
 
-Du et al., On Uni-Modal Feature Learning in Supervised Multi-Modal Learning, ICML 2023. Two forward passes and one
-backward pass of each encoder a step. Before the first epoch the teachers take as many epochs as the run has, one
-forward and one backward pass each; they are counted in the samples of the first epoch, and a run that is interrupted in
-it starts it over.
+Two forward passes and one backward pass of each encoder a step. Before the first epoch the teachers take as many epochs
+as the run has, one forward and one backward pass each; they are counted in the samples of the first epoch, and a run
+that is interrupted in it starts it over.
+
+Paper: By Du et al. Only the abstract was available: features of encoders trained alone are distilled into late fusion.
+Weight, distance and schedule of the teachers are open.
+
+Released code: No code found. A third party (BalanceBenchmark) takes squared errors with weight 10 and leaves its
+teachers in training mode.
+
+Ours: Squared errors of pooled features with weight 10, teachers in evaluation mode. They train as long as the run, at
+its first learning rate throughout, and their last epoch counts.
 """
 
 from __future__ import annotations
@@ -33,15 +41,7 @@ class UMT(Method):
     reference = Reference("On Uni-Modal Feature Learning in Supervised Multi-Modal Learning", "ICML", 2023)
     off_switches = (OffSwitch({"weight": 0.0}, "concat"),)
     variants = ({}, {"teacher_epochs": 1, "weight": 1.0})
-    ledger = Ledger(
-        paper="Only the abstract could be read: features of encoders trained alone are distilled into late fusion. "
-        "Weight, distance and schedule of the teachers are open.",
-        released="No code found. A third party (BalanceBenchmark) takes squared errors with weight 10 and leaves its "
-        "teachers in training mode.",
-        ours="Squared errors of pooled features with weight 10, teachers in evaluation mode. They train as long as the "
-        "run, at its first learning rate throughout, and their last epoch counts.",
-        status="reconstructed",
-    )
+    ledger = Ledger("reconstructed")
 
     class Config(Method.Config):
         weight: float = Field(default=10.0, ge=0)

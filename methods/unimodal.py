@@ -1,4 +1,13 @@
-"""Unimodal: one modality trained alone with a linear head. The bar that joint training must not fall below."""
+"""Unimodal: one modality trained alone with a linear head. The bar that joint training must not fall below.
+
+The bare name stands for one run for each modality.
+
+Paper: No paper: the bar for joint training.
+
+Released code: An encoder under a linear layer; AUG's own script is not published.
+
+Ours: The same; one run for each modality.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +23,7 @@ class Unimodal(Method):
     """The bare name stands for one run per modality."""
 
     reference = Reference("Unimodal training (folklore)")
-    ledger = Ledger(
-        paper="No paper: the bar for joint training.",
-        released="An encoder under a linear layer; AUG's own script is not published.",
-        ours="The same; one run for each modality.",
-        status="verified",
-    )
+    ledger = Ledger("verified")
 
     class Config(Method.Config):
         modality: str

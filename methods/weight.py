@@ -3,13 +3,17 @@
     paper       z = sum over m of w_m z_m,    z_m = V_m u_m + c_m,    w = softmax over m of attention(P_m u_m)
     released    z = W (sum over m of w_m * u_m) + b,    w_m = softmax_d(u_m) / sum over j of softmax_d(u_j)
 
-Papers that report "Weight" say that predictions are weighted and cite CMML; none says how in full, so `paper` is
-reconstructed: predictions weighted with the attention of CMML's code, one scalar for each sample and modality from a
-perceptron that all modalities share. CMML itself weighs hidden states, not predictions. `released` is what code of the
-same group calls `cmml`: no parameters, a weight for each sample, modality and dimension; there a modality's logits are
-those of the shared layer on its features. Two readings, two methods: a table must say which. Both go for any number of
-modalities; the projection that makes features as wide as `released` needs them is ours and is absent where they are.
-Trained by CE(z, y); one forward and one backward pass.
+Trained by CE(z, y). Any number of modalities; one forward and one backward pass.
+
+Paper: CMML weighs hidden states by attention. Papers that report "Weight" say that predictions are weighted and
+cite CMML; none says how in full.
+
+Released code: AMSS's `cmml`: a weight for each sample, modality and dimension, without parameters; a modality's logits
+are those of the shared layer on its features.
+
+Ours: `paper` weighs predictions by the attention of CMML's code, one scalar for each sample and modality from a
+perceptron that all modalities share: one reading. `released` equals AMSS's class to 4e-16; features of different widths
+first pass a projection. They are two methods: a table must say which.
 """
 
 from __future__ import annotations
@@ -83,13 +87,7 @@ class Weight(Method):
         "njustkmg/IJCAI19_CMML @ e249f88 : code/Model/Train.py; njustkmg/TPAMI-AMSS @ 3161ecc : AMSS/fusion_modules.py",
     )
     variants = ({}, {"variant": "released"})
-    ledger = Ledger(
-        paper="Papers that report it say that predictions are weighted and cite CMML, which weighs hidden states; none "
-        "says how in full.",
-        released="AMSS's `cmml`: a weight for each sample, modality and dimension, without parameters.",
-        ours="`paper` weighs predictions by CMML's attention, one reading; `released` equals AMSS's class to 4e-16.",
-        status="reconstructed",
-    )
+    ledger = Ledger("reconstructed")
 
     class Config(Variants):
         width: int = Field(default=128, ge=4)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
+import inspect
 import io
 import re
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from benchmark.method import Ledger, Method
 from benchmark.registry import METHODS, Plugin
@@ -17,6 +18,8 @@ HEAD = ("method", "paper", "released", "ours", "tests", "status")
 WIDTHS = ("0.09", "0.21", "0.21", "0.21", "0.14", "0.09")
 """Of the columns, in widths of a line."""
 NO_ROW = "—"
+PART = re.compile(r"^(Paper|Released code|Ours):\s", re.MULTILINE)
+"""What a part of a method's docstring begins with."""
 
 
 @dataclass(frozen=True)
@@ -32,30 +35,37 @@ class Row:
 
 
 def rows(plugins: Iterable[Plugin]) -> list[Row]:
-    """Return a row for each method, in the given order; one without a ledger has `—` wherever it says nothing."""
-    tests = METHODS.folder.parent / "tests" / METHODS.folder.name  # beside the sources; an installed wheel has none
-    return [_row(plugin, tests) for plugin in plugins]
+    """Return a row for each method, in the given order; one has `—` wherever it says nothing."""
+    return [_row(plugin) for plugin in plugins]
 
 
-def _row(plugin: Plugin, tests: Path) -> Row:
+def _row(plugin: Plugin) -> Row:
     kind: type[Method] = plugin.load()
-    reference = kind.reference
+    reference, parts = kind.reference, account(kind)
     source = " ".join(filter(None, [reference.venue, str(reference.year or "")]))
-    entry = kind.ledger or Ledger(NO_ROW, NO_ROW, NO_ROW, "cannot be verified")
-    paper = f"{reference.title}{f' ({source})' if source else ''}. {entry.paper}"
-    released = f"{reference.code}. {entry.released}" if reference.code else entry.released
-    return Row(plugin.name, paper, released, entry.ours, _shown_by(plugin.name, tests), entry.status)
+    entry = kind.ledger or Ledger("cannot be verified")
+    paper = f"{reference.title}{f' ({source})' if source else ''}. {parts.get('Paper', NO_ROW)}"
+    released = f"{reference.code}. " * bool(reference.code) + parts.get("Released code", NO_ROW)
+    return Row(plugin.name, paper, released, parts.get("Ours", NO_ROW), _shown_by(plugin, entry), entry.status)
 
 
-def _shown_by(name: str, tests: Path) -> str:
+def account(kind: type[Method]) -> Mapping[str, str]:
+    """Return what the docstring of a method's file, or of its class, says in its parts: {Paper, Released code, Ours}.
+
+    A part reaches to the next or to the end; line breaks are spaces.
+    """
+    for docstring in (sys.modules[kind.__module__].__doc__, vars(kind).get("__doc__")):
+        _, *found = PART.split(inspect.cleandoc(docstring or ""))
+        if found:
+            return {name: " ".join(text.split()) for name, text in zip(found[::2], found[1::2], strict=True)}
+    return {}
+
+
+def _shown_by(plugin: Plugin, entry: Ledger) -> str:
     """Return what shows that a method does what it says: the contract tests, and the files that test it by name."""
-    own = tests / f"test_{name}.py"
-    files = [own] if own.exists() else [path for path in sorted(tests.glob("test_*.py")) if _tests(path, name)]
-    return ", ".join([f"bench check {name}", *(path.name for path in files)])
-
-
-def _tests(path: Path, name: str) -> bool:
-    return re.search(rf"[\"'.]{name}\b", path.read_text(encoding="utf-8")) is not None
+    own = plugin.source == f"{METHODS.package}.{plugin.name}"
+    files = entry.tests or [f"tests/methods/test_{plugin.name}.py"] * own
+    return ", ".join([f"bench check {plugin.name}", *files])
 
 
 def to_markdown(found: Sequence[Row]) -> str:
