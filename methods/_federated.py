@@ -163,12 +163,12 @@ class Federated(Method):
     """A method whose training is divided among clients. To be derived from.
 
     Must implement: `build_net`. May override: `shared_state`, `join`, `observed`, `turns`, `begin_turn`, `end_turn`,
-    beside what any method may; by default every client minimises `loss` over the net. `turn` is whose turn it is.
+    beside what any method may; by default every client minimises `loss` over the net. `turn` is the turn in hand.
     """
 
     class Config(Method.Config):
         clients: int = Field(default=10, ge=1)
-        """Clients among whom train is divided (released code of FedCMI)."""
+        """Clients among which train is divided (released code of FedCMI)."""
         per_round: int = Field(default=2, ge=1)
         """Clients that train in a round, which is an epoch (released code of FedCMI)."""
         local_epochs: int | None = Field(default=None, ge=1)
@@ -215,7 +215,7 @@ class Federated(Method):
         return self.net.state_dict()
 
     def turns(self, epoch: int) -> Iterable[Turn]:
-        """Return who trains in a round, and on what. Default: clients drawn at random, on all that they observe."""
+        """Return which clients train in a round, and on what. Default: random ones, on all that they observe."""
         drawn = torch.randperm(len(self.clients), generator=generator(self.run.seed, epoch, "selected"))
         chosen = [self.clients[number] for number in drawn[: self.config.per_round].tolist()]
         return [Turn(client, client.modalities, self.passes) for client in chosen]

@@ -13,7 +13,7 @@ class SharedHead(Head):
     """One classifier for the features of every modality; the fused logits are the sum.
 
     A classifier can only be shared between features of one width. The papers' encoders have that; of others, the wider
-    ones pass a linear map to the least width first (ours).
+    ones pass a linear map to the smallest width first (ours).
     """
 
     def __init__(self, dims: Mapping[str, int], classifier: Callable[[int], nn.Module]) -> None:

@@ -60,9 +60,9 @@ def weighted_cross_entropy(logits: Tensor, labels: Tensor, weight: Tensor) -> Te
 
 
 def lags_by_difference(scores: Mapping[str, float], sigma: float, tau: float) -> list[str]:
-    """Return who needs a classifier: s_other - sigma * s_m > tau, with the mean of the others for three modalities.
+    """Return which modalities need a classifier: those with s_other - sigma * s_m > tau.
 
-    Of two modalities only the further behind is returned.
+    Of three modalities s_other is the mean of the others; of two only the further behind is returned.
     """
     gaps = {m: (sum(scores.values()) - s) / (len(scores) - 1) - sigma * s for m, s in scores.items()}
     behind = [m for m in sorted(gaps, key=lambda m: -gaps[m]) if gaps[m] > tau]
@@ -70,7 +70,7 @@ def lags_by_difference(scores: Mapping[str, float], sigma: float, tau: float) ->
 
 
 def lags_by_ratio(scores: Mapping[str, float], sigma: float, tau: float) -> list[str]:
-    """Return who needs a classifier by the ratio of two scores, or of each to the sum of the others."""
+    """Return which modalities need a classifier by the ratio of two scores, or of each to the sum of the others."""
     if len(scores) > 2:
         return [m for m, s in scores.items() if s < TRIMODAL_RATIO * (sum(scores.values()) - s)]
     (first, s_first), (second, s_second) = scores.items()
@@ -255,7 +255,7 @@ class AUG(Method):
                     self.grow(modality)
 
     def is_due(self, epoch: int, scores: Mapping[str, float]) -> bool:
-        """Tell whether to compare scores after this epoch."""
+        """Return whether to compare scores after this epoch."""
         if self.config.patience is None:
             return (epoch + 1) % self.check_every == 0 or (epoch == 0 and self.config.check_first)
         gap = max(scores.values()) - min(scores.values())

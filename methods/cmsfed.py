@@ -97,7 +97,7 @@ def choose(
 
 
 def nearest_to_all(distances: Matrix, least: Matrix, drawn: list[int]) -> int:
-    """Return who of those drawn leaves the smallest sum of distances to the nearest chosen one."""
+    """Return which of those drawn leaves the smallest sum of distances to the nearest chosen one."""
     return drawn[int(np.minimum(least[:, None], distances[:, drawn]).sum(0).argmin())]
 
 
@@ -135,7 +135,7 @@ class CMSFed(Federated):
 
     class Config(Federated.Config):
         clients: int = Field(default=20, ge=1)
-        """Clients among whom train is divided (released script)."""
+        """Clients among which train is divided (released script)."""
         per_round: int = Field(default=5, ge=1)
         """Clients that train in a round, which is an epoch (released script)."""
         concentration: float = Field(default=3.0, gt=0)

@@ -64,7 +64,7 @@ def class_means(features: Tensor, labels: Tensor, num_classes: int) -> Tensor:
 
 
 def effective_dimensions(features: Tensor, labels: Tensor, num_classes: int) -> Tensor:
-    """Tell which dimensions classify better than the average one, each alone by its nearest class mean.
+    """Return which dimensions classify better than the average one, each alone by its nearest class mean.
 
     Args:
         features: (N, D).

@@ -50,7 +50,7 @@ def margins(logits: Tensor, labels: Tensor, others: Tensor) -> Tensor:
 
 
 def who_guides(first: Tensor, second: Tensor, fused: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Tell for which samples the first modality guides the second, and the other way round; never both.
+    """Return for which samples the first modality guides the second, and the other way round; never both.
 
     Args:
         first: logits of a modality (B, K).

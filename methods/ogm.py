@@ -43,7 +43,7 @@ def coefficient(rho: Tensor, alpha: float) -> Tensor:
 
 
 def is_weight(parameter: Tensor) -> bool:
-    """Tell weights from biases and normalisation.
+    """Return whether a parameter is a weight, not a bias or of normalisation.
 
     The released code takes 4-D gradients, all the convolutions of its ResNets; 2-D and 3-D weights are their
     counterparts in encoders of vectors and sequences.
@@ -83,7 +83,7 @@ class OGM(Method):
         """Last epoch of modulation, inclusive (released code)."""
         rho: Literal["mean", "sum", "least"] = "mean"
         """A modality's confidence among three: the mean of its ratios to the others (the authors, asked about it), its
-        ratio to their sum (MLA's code, less the mistake of always slowing somebody), or to the least confident
+        ratio to their sum (MLA's code, less the mistake of always slowing some modality), or to the least confident
         (BalanceBenchmark)."""
         fusion: Literal["concat", "sum"] = "concat"
         """The head: concat (the main experiments) or a linear layer for each modality, summed (released code)."""

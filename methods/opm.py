@@ -108,7 +108,7 @@ class OPM(Method):
 
     @torch.no_grad()
     def drop_rates(self, out: Outputs, batch: Batch) -> dict[str, Tensor]:
-        """Return this batch's probabilities {modality: scalar}, all 0 in a batch that is let alone."""
+        """Return this batch's probabilities {modality: scalar}, all 0 in a batch that is left as it is."""
         executed = float(torch.rand((), generator=self.generator) < self.config.p_exe)
         ratios = discrepancies(confidences(out.unimodal, batch.labels))
         return {m: executed * drop_rate(r, self.config.q_base, self.config.strength) for m, r in ratios.items()}

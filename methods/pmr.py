@@ -43,7 +43,7 @@ def lags(confidence: Tensor, hard: bool = False) -> Tensor:
 
     Args:
         confidence: summed true-class probability of each modality.
-        hard: give 1 to everyone who lags at all, as the released code does.
+        hard: give 1 to every modality that lags at all, as the released code does.
     """
     excess = confidence.max() / confidence - 1
     return excess.sign() if hard else excess.clamp(max=1)
@@ -79,7 +79,7 @@ class PMR(Method):
         alpha: float = Field(default=1.0, ge=0)
         """Weight of the prototype losses (released code's default; the paper uses 1 and 2)."""
         coefficient: Literal["clip", "hard"] = "clip"
-        """How strongly to pull who lags: as far as it lags, at most 1 (paper), or always 1 (released code)."""
+        """How strongly to pull a modality that lags: by its lag, at most 1 (paper), or always 1 (released code)."""
         mu: float = Field(default=0.01, ge=0)
         """Weight of the entropy bonus, PER (paper: 0.01 and 0.001; the released code has none)."""
         per_epochs: int | None = Field(default=None, ge=0)

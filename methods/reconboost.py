@@ -88,12 +88,12 @@ class Schedule:
         return None if epoch < self.start else (epoch - self.start) // (self.boosting + self.rectification)
 
     def boosts(self, epoch: int) -> bool:
-        """Tell whether an epoch is one of boosting."""
+        """Return whether an epoch is one of boosting."""
         past = epoch - self.start
         return past >= 0 and past % (self.boosting + self.rectification) < self.boosting
 
     def begins(self, epoch: int) -> bool:
-        """Tell whether an epoch is the first of its phase."""
+        """Return whether an epoch is the first of its phase."""
         here, before = ((self.stage(e), self.boosts(e)) for e in (epoch, epoch - 1))
         return here != before
 
@@ -160,10 +160,10 @@ class ReconBoost(Method):
         rectification_epochs: int | None = Field(default=None, ge=0)
         """Epochs of rectification in a stage; None as for boosting."""
         start_epochs: int | None = Field(default=None, ge=0)
-        """Least epochs before the first stage, in which every modality learns alone (ours, in the place of pretrained
-        networks); None for a tenth of the run."""
+        """Smallest number of epochs before the first stage, in which every modality learns alone (ours, in the place of
+        pretrained networks); None for a tenth of the run."""
         others_eval: bool = True
-        """Run who does not learn in evaluation mode (ours); the released code leaves all in training mode."""
+        """Run the modalities that do not learn in evaluation mode (ours; released code: in training mode)."""
 
         @property
         def lengths(self) -> tuple[int | None, int | None, int | None]:

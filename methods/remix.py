@@ -4,7 +4,7 @@ A concat head beside a linear classifier of each modality's own. For `warmup` ep
 
     L = CE(z, y) + warmup_weight * sum over m of CE(z_m, y)
 
-Then, before every epoch, each training sample is given to the modality m with the least
+Then, before every epoch, each training sample is given to the modality m with the smallest
 
     kappa_m = KL(softmax(z_m) || uniform) = log2 K - H2(softmax(z_m))
 
