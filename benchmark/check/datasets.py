@@ -65,7 +65,7 @@ def _splits_disjoint(dataset: Dataset, samples: Any) -> str:
     split = dataset.split(samples, 0.15)
     parts = {name: getattr(split, name) for name in ("train", "valid", "test")}
     together = np.concatenate(list(parts.values()))
-    require(len(set(together.tolist())) == len(together), "a sample stands in two splits")
+    require(len(set(together.tolist())) == len(together), "a sample is in two splits")
     require(all(len(part) for part in parts.values()), "a split is empty")
     missing = set(samples.labels.tolist()) - set(samples.labels[torch.from_numpy(parts["train"])].tolist())
     require(not missing, f"classes {sorted(missing)} are not in train")

@@ -38,7 +38,7 @@ class CheckpointConfig(EncoderConfig):
     """A folder, by its path or its name in the weights folder, or a name on the hub, which is downloaded once. Of
     weights only safetensors are read."""
     pretrained: bool = True
-    """False: the checkpoint's architecture (and tokens) with weights drawn anew."""
+    """False: the checkpoint's architecture (and tokens) with new random weights."""
 
     @abstractmethod
     def fits(self, config: PreTrainedConfig) -> bool:
@@ -49,14 +49,14 @@ class CheckpointConfig(EncoderConfig):
         return f"{super().where}, checkpoint {self.checkpoint}"
 
     def wanted(self) -> list[Patterns]:
-        """Return the files that the checkpoint must have: one at least of each group."""
+        """Return the files that the checkpoint must have: at least one of each group."""
         return [CONFIG, WEIGHTS] if self.pretrained else [CONFIG]
 
     def folder(self) -> Path:
         """Return the folder of the checkpoint's files.
 
         Raises:
-            UserError: when it is neither here nor to be had from the hub, or is incomplete.
+            UserError: when it is neither on disk nor on the hub, or is incomplete.
         """
         wanted = self.wanted()
         folder = locate(self.checkpoint) or download(self.checkpoint, [*sum(wanted, ()), *self.beside], wanted)
@@ -96,7 +96,7 @@ class CheckpointConfig(EncoderConfig):
                 drawn: PreTrainedModel = draw(config).float()
             return drawn
         options = {"local_files_only": True, "use_safetensors": True, "dtype": torch.float32}
-        told = {"output_loading_info": True, "ignore_mismatched_sizes": True}  # said below, where all of it can be said
+        told = {"output_loading_info": True, "ignore_mismatched_sizes": True}  # reported below, with everything else
         with self.reading(folder):
             model, found = kind.from_pretrained(folder, **options, **told)
         self.compare(found)
@@ -104,7 +104,7 @@ class CheckpointConfig(EncoderConfig):
         return loaded
 
     def compare(self, found: Mapping[str, Any]) -> None:
-        """Raise `UserError` with the weights that a checkpoint lacks, or has in other shapes.
+        """Raise `UserError` with the weights that are missing from a checkpoint or have other shapes.
 
         More weights than the encoder has are as they should be: of heads, of CLIP's other tower.
         """
@@ -176,7 +176,7 @@ def matching(folder: Path, patterns: Sequence[str]) -> list[Path]:
 
 
 def download(name: str, patterns: list[str], wanted: Sequence[Patterns]) -> Path | None:
-    """Return the folder in the hub's cache of what a checkpoint's name stands for, filled from the hub if need be.
+    """Return the folder of a named checkpoint in the hub's cache, downloaded first if necessary.
 
     The network is asked only where the cache lacks a wanted file. None when neither has the checkpoint.
     """

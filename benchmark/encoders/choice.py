@@ -35,11 +35,11 @@ SHORT: Mapping[str, Mapping[str, Any]] = {
     **{kind: {"kind": kind} for kind in KINDS},
     **{f"resnet{depth}": {"kind": "resnet", "depth": depth} for depth in get_args(Depth)},
 }
-"""What the short names stand for."""
+"""The configurations that the short names mean."""
 
 
 def _expand(value: Any) -> Any:
-    """Return the mapping that a short name stands for; a mapping as it is, once its names are known ones."""
+    """Return the configuration that a short name means; a mapping unchanged, once its keys are known."""
     if isinstance(value, EncoderConfig):
         return value
     if isinstance(value, str):

@@ -32,7 +32,7 @@ class EncoderConfig(Settings):
         """Build the encoder for samples of a shape that `check` lets pass."""
 
     def build(self, shape: tuple[int, ...]) -> Encoder:
-        """Build the encoder; what its weights draw comes from torch's global generator.
+        """Build the encoder; random weights come from torch's global generator.
 
         Args:
             shape: of one sample, after `Dataset.transform`.

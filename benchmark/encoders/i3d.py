@@ -27,9 +27,9 @@ class I3d(EncoderConfig):
     reads = {4: "a clip (C, T, H, W)"}
     kind: Literal["i3d"] = "i3d"
     weights: str = ""
-    """Empty: drawn anew (`draw_weights`). Else a public checkpoint, by its path or its name in the weights folder.
+    """Empty: random weights (`draw_weights`). Else a public checkpoint, by its path or its name in the weights folder.
     Where the number of input channels is not the file's, `adapt_stem` makes the first convolution: Kinetics weights of
-    RGB or flow thus serve depth. They were trained on inputs scaled to [-1, 1]."""
+    RGB or flow can so be used for depth. They were trained on inputs scaled to [-1, 1]."""
 
     def make(self, shape: tuple[int, ...]) -> I3dEncoder:
         encoder = I3dEncoder(shape[0])

@@ -22,7 +22,7 @@ class ResNet(EncoderConfig):
     depth: Depth = 18
     """Layers with weights. 18 is what the audio-visual literature trains (Peng et al., CVPR 2022)."""
     weights: str = ""
-    """Empty: drawn anew (`draw_weights`). Else a name of torchvision's such as IMAGENET1K_V1, or a file of its
+    """Empty: random weights (`draw_weights`). Else a name of torchvision's such as IMAGENET1K_V1, or a file of its
     format. Where the number of input channels is not the file's, `adapt_stem` makes the first convolution."""
 
     def make(self, shape: tuple[int, ...]) -> ResNetEncoder:

@@ -62,7 +62,7 @@ class ConvEncoder(Encoder):
 
 
 class Mlp(EncoderConfig):
-    """Linear layers with ReLU on features that were extracted beforehand."""
+    """Linear layers with ReLU on extracted features."""
 
     reads = {1: "features (D,)"}
     kind: Literal["mlp"] = "mlp"
@@ -110,7 +110,7 @@ class FeatureTransformer(EncoderConfig):
 
 
 class FeatureTransformerEncoder(Encoder):
-    """Features of sequences (B, C, T). Frames of zeros alone are padding, wherever they stand."""
+    """Features of sequences (B, C, T). Frames of zeros alone are padding, at any position."""
 
     def __init__(self, config: FeatureTransformer, shape: tuple[int, ...]) -> None:
         super().__init__()
@@ -126,7 +126,7 @@ class FeatureTransformerEncoder(Encoder):
 
 
 class PooledTransformer(nn.Module):
-    """A pre-norm transformer with learnt positions, and the mean over what is not padding."""
+    """A pre-norm transformer with learned positions, and the mean over what is not padding."""
 
     def __init__(self, length: int, width: int, layers: int, dropout: float) -> None:
         super().__init__()

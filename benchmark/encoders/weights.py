@@ -1,6 +1,6 @@
 """Initial weights: drawn as the literature draws them, or read from files. Nothing is unpickled.
 
-Files that are not named by a path stand in one folder, `weights_folder()`.
+Files that are not named by a path are in one folder, `weights_folder()`.
 """
 
 from __future__ import annotations

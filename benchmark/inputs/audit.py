@@ -1,6 +1,6 @@
 """What is wrong with a data set, or worth knowing of it, before anything is trained on it (`bench data check`).
 
-`fail`: a run would not get the published data, or not all of it. `note`: the data are so, and whoever reads results
+`fail`: a run would not get the published data, or not all of it. `note`: the data are like this, and readers of results
 on them should know. Raw media need not be prepared for it.
 """
 
@@ -31,15 +31,15 @@ from benchmark.inputs.store import Spread, Tiled
 SHOWN = 10
 """Examples of a finding."""
 SKEWED = 1.5
-"""A majority is worth a note when it is that many times its share among equal classes."""
+"""A majority class is noted from this many times its share among equal classes on."""
 MAX_WALKED = 1_000_000
 """Files looked at below a data set's folder."""
 MAX_PROBED = 200
-"""Files of each kind that are asked for their length where nothing is prepared."""
+"""Files of each kind whose length is read where nothing is prepared."""
 MAX_TEXTS = 20_000
-"""Training texts that words are learnt from, spread over all."""
+"""Training texts that the words are learned from, spread evenly over all."""
 SOLVED = 0.95
-"""Accuracy from which on a linear classifier of words is worth a note."""
+"""Accuracy from which on a linear classifier of words is noted."""
 
 Verdict = Literal["ok", "note", "fail"]
 
@@ -141,13 +141,13 @@ def check_classes(listing: Listing) -> Iterator[Finding]:
 
 
 def check_ids(listing: Listing) -> Iterator[Finding]:
-    """Find samples that stand twice, in two parts, or in none."""
+    """Find samples that are listed twice, in two parts, or in none."""
     twice = [name for name, count in Counter(listing.samples.ids).items() if count > 1]
     uses = Counter(np.concatenate([listing.part(part) for part in PARTS]).tolist())
     in_two = [listing.samples.ids[i] for i, count in uses.items() if count > 1]
     unused = [name for i, name in enumerate(listing.samples.ids) if i not in uses]
     if twice or in_two:
-        detail = f"{len(twice):,} ids stand twice, {len(in_two):,} samples are in two parts"
+        detail = f"{len(twice):,} ids are listed twice, {len(in_two):,} samples are in two parts"
         yield Finding("ids", "fail", detail, [*twice, *in_two][:SHOWN])
     elif unused:
         yield Finding("ids", "note", f"{len(unused):,} of {len(listing.samples):,} are in no part", unused[:SHOWN])
@@ -187,7 +187,7 @@ def check_validation(listing: Listing) -> Iterator[Finding]:
 
 
 def check_digests(listing: Listing) -> Iterator[Finding]:
-    """Report what stands for the data and the split in the id of a run."""
+    """Report the digests of data and split that go into a run's id."""
     if isinstance(listing.dataset, ClipDataset) and not listing.usable:
         return
     samples, split = listing.samples, listing.split
@@ -332,7 +332,7 @@ def check_repeats(listing: Listing) -> Iterator[Finding]:
 
 
 def _repeats(listing: Listing, name: str, values: Sequence[str]) -> Finding:
-    """Count samples whose value one of train has too, or one of another class; empty means unknown."""
+    """Count samples that share a value with train or with another class; an empty value is unknown."""
     labels, numbers = listing.labels, dict[str, int]()
     codes = np.array([numbers.setdefault(value, len(numbers)) for value in values])
     known, in_train = codes != numbers.get("", -1), np.zeros(len(codes), bool)
@@ -396,4 +396,4 @@ CHECKS: Mapping[str, Callable[[Listing], Iterator[Finding]]] = {
     "words": check_leakage,
     "digests": check_digests,
 }
-"""In the order in which they are shown. The names stand for those of findings where a check fails as a whole."""
+"""In the order in which they are shown. Where a whole check fails, its name here is that of the finding."""

@@ -36,7 +36,7 @@ class Clip:
     label: int
     part: Part
     files: Mapping[str, Path]
-    """Its raw files, absolute; a folder stands for the files in it."""
+    """Absolute paths of its raw files; a folder means all files in it."""
     group: str = ""
     """Its speaker, actor or subject; empty where unknown."""
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -44,7 +44,7 @@ class Clip:
 
 
 def files_of(path: Path) -> list[Path]:
-    """Return the files that a path of a list stands for: itself, or those in the folder by name."""
+    """Return the files that a path means: itself, or the files of the folder, sorted by name."""
     return sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
 
 
@@ -55,9 +55,9 @@ class ClipDataset(EncodedDataset):
     """
 
     advice: ClassVar[str] = ""
-    """Where the raw files come from and how they are to lie, for messages."""
+    """Where to get the raw files and how to arrange them, for messages."""
     version: ClassVar[int] = 1
-    """To be raised when `decode` gives other arrays than before."""
+    """Raise it when `decode` returns other arrays than before."""
 
     @cached_property
     @abstractmethod

@@ -1,4 +1,4 @@
-"""What lies in a data set's folder, and which of its samples have the same contents."""
+"""The files of a data set's folder, and which of its samples have the same contents."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PLAYABLE = frozenset(
 )
 MEDIA = PLAYABLE | {".bmp", ".gif", ".jpeg", ".jpg", ".npy", ".png", ".webp"}
 HEAD = 16_384
-"""Bytes by which files of equal size are told apart before they are read whole."""
+"""Bytes read first to tell files of equal size apart, before whole files are."""
 
 Place = tuple[int, int]
 """Device and number of a file: the same whatever the links that lead to it."""
@@ -50,7 +50,7 @@ def walk(root: Path) -> Iterator[Path]:
         folder = folders.pop()
         try:
             here, entries = place(folder), sorted(folder.iterdir())
-        except OSError:  # not permitted, or gone meanwhile
+        except OSError:  # not permitted, or removed since it was listed
             continue
         if here not in seen:
             seen.add(here)
@@ -59,7 +59,7 @@ def walk(root: Path) -> Iterator[Path]:
 
 
 def digest_samples(listing: Listing) -> Mapping[str, Sequence[str]]:
-    """Return texts by modality that are equal where the contents of samples are, empty where there is none.
+    """Return a digest of each sample's contents by modality, empty where there are no contents.
 
     Of raw media, what is prepared is compared, else the raw files. Modalities with texts are left out.
     """
@@ -97,7 +97,7 @@ def _raw(dataset: ClipDataset) -> Mapping[str, Sequence[str]]:
 
 
 def _tell_apart(samples: Sequence[Sequence[Path]]) -> list[str]:
-    """Return a text for the files of each sample, empty where one is missing. Reads no more than it must."""
+    """Return a digest of the files of each sample, empty where one is missing. Reads no more than it must."""
     measures: Sequence[Callable[[Path], str]] = (
         lambda path: str(path.stat().st_size),
         lambda path: _digest(path, HEAD),

@@ -32,7 +32,7 @@ class LeakingWords:
 
 
 class Bags:
-    """Which words are in which texts of train and test, each counted once; whatever stands between spaces is a word."""
+    """Which words are in which texts of train and test, each counted once; words are separated by spaces."""
 
     def __init__(
         self, train: Sequence[str], train_labels: NDArray[np.int64], test: Sequence[str], test_labels: NDArray[np.int64]

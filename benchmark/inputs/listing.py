@@ -57,7 +57,7 @@ class Listing:
 
     @cached_property
     def manifest(self) -> Mapping[str, Any] | None:
-        """What stands in the store of raw media, if they are or can be prepared, even if clips failed."""
+        """The manifest of the store, if the raw media are or can be prepared, even if clips failed."""
         if not isinstance(self.dataset, ClipDataset):
             return None
         try:

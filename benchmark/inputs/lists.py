@@ -215,7 +215,7 @@ def _values(where: str, columns: Sequence[str], entry: object) -> dict[str, str]
 
 
 def check_unique(rows: Iterable[Row], column: str) -> None:
-    """Raise `UserError` with each row whose value stood in an earlier row already."""
+    """Raise `UserError` with each row that repeats the value of an earlier row."""
     first: dict[str, str] = {}
     problems = [
         Problem(row.where, f"another {column}", f"{row[column]!r} again, after {first[row[column]]}")
@@ -251,7 +251,7 @@ def find_files(root: Path | None, names: Iterable[str], where: str, advice: str)
         root: the folder; None if no data root is known.
         names: with `/` between folders; a name that leads out of the folder is refused.
         where: what is being looked for, such as "data set mosi".
-        advice: where the files come from and how they are to lie.
+        advice: where to get the files and how to arrange them.
 
     Raises:
         UserError: with the first few that are missing, empty or unreadable, and how many others are.

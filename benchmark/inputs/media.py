@@ -33,7 +33,7 @@ CONTAINERS = "aac,aiff,asf,avi,flac,flv,matroska,mov,mp3,mpeg,mpegts,mpegvideo,o
 IMAGES = ("JPEG", "PNG", "BMP", "GIF", "WEBP")
 
 UNKNOWN_LENGTH = 0x7FFF_0000
-"""Writers to a pipe do not know the length beforehand and put this many bytes, or more, in the header."""
+"""Writers to a pipe do not know the length in advance and put this many bytes, or more, in the header."""
 TIMED = frozenset({"flv", "matroska", "mov"})
 """Containers whose header says how long they are; of others FFmpeg estimates it from what it finds."""
 LATE = 0.5
@@ -48,7 +48,7 @@ class MediaError(Exception):
 
 @dataclass(frozen=True)
 class Frames:
-    """Which frames of a video to keep, counted from 0 in the order in which they are shown."""
+    """Which frames of a video to keep, counted from 0 in display order."""
 
     start: int = 0
     end: int | None = None

@@ -27,19 +27,19 @@ from benchmark.records import write_atomic
 MAX_SHARDS = 512
 """Folders of a store; a shard is what a restart does again."""
 DECODERS = ("av", "pillow", "soundfile", "soxr", "torchvision")
-"""Libraries whose versions are noted in the manifest."""
+"""Libraries whose versions are recorded in the manifest."""
 
 Note = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What became of a preparation."""
+    """The outcome of a preparation."""
 
     store: Path
     num_clips: int
     num_decoded: int
-    """Clips decoded now; the others stood in the store already."""
+    """Clips decoded now; the others were in the store already."""
     failed: Sequence[Note]
     """{"id", "class", "part", "reason"} of clips that are missing or damaged."""
     num_bytes: int
@@ -50,7 +50,7 @@ def prepare(
 ) -> Prepared:
     """Decode every clip of a data set that its store does not hold yet.
 
-    The store's bytes do not depend on `jobs` nor on interruptions.
+    The store's bytes depend neither on `jobs` nor on interruptions.
 
     Args:
         dataset: with its lists and raw files in place.

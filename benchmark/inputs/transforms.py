@@ -60,7 +60,7 @@ def random_boxes(
     """Draw a crop for each sample by the rule of torchvision's RandomResizedCrop.
 
     Args:
-        draws: (B, NUM_CROP_DRAWS): area and shape of each try, then where it lies.
+        draws: (B, NUM_CROP_DRAWS): area and shape of each try, then its position.
         height: of the picture, in pixels.
         width: of the picture, in pixels.
         scale: smallest and largest area of a crop, as shares of the picture's.

@@ -148,7 +148,7 @@ def test_repeated_ids_and_samples_in_two_parts_or_none_are_found(toy):
     finding = found(toy)["ids"]
     assert finding.verdict == "fail"
     assert finding.examples == ["s003", "s005"]
-    assert "1 ids stand twice, 1 samples are in two parts" in finding.detail
+    assert "1 ids are listed twice, 1 samples are in two parts" in finding.detail
     other = Toy()
     other.parts = Split(other.parts.train[:-3], other.parts.valid, other.parts.test)
     finding = found(other)["ids"]
