@@ -20,8 +20,6 @@ from benchmark.errors import Problem, UserError, nearest
 
 DESCRIPTIONS = frozenset({"about", "ablations", "ledger", "off_switches", "presets", "reference", "variants"})
 """Class attributes that say something of a plugin and change no number that it makes."""
-SHARED = ("benchmark.encoders.", "benchmark.inputs.")
-"""Packages of building blocks whose code counts only for the plugins that import it."""
 
 
 @dataclass(frozen=True)
@@ -84,16 +82,24 @@ class Plugin:
             )
         return found[0]
 
+    def version(self, loaded: type[Any], parts: Iterable[str] = ()) -> int:
+        """Return the version of a loaded plugin's numbers; it also rises with that of each plugin of its `parts`."""
+        own: int = loaded.version
+        raised: int = sum(self.kind.find(name).load().version - 1 for name in parts)
+        return own + raised
+
     def code(self, loaded: type[Any], parts: Iterable[str] = ()) -> str:
-        """Return a digest of the code of a loaded plugin: its module, those of the classes it derives from, and the
-        shared building blocks (`SHARED`) that any of them imports. The same of the plugins that are its `parts`.
+        """Return a digest of that code of a loaded plugin, and of its `parts`, which lies outside the package.
+
+        Covers its module, those of the classes it derives from, and what they import from beside them. Empty where all
+        is in the package, whose plugins have versions.
         """
         plugins = [loaded, *(self.kind.find(name).load() for name in parts)]
         classes = [cls for plugin in plugins for cls in plugin.__mro__[: plugin.__mro__.index(self.kind.base)]]
-        modules = list(dict.fromkeys(cls.__module__ for cls in classes))
+        modules = [module for module in dict.fromkeys(cls.__module__ for cls in classes) if not _is_ours(module)]
         for module in modules:  # grows on the way
-            modules += [name for name in sorted(_shared_imports(module)) if name not in modules]
-        return code_digest(*modules)
+            modules += [name for name in sorted(_beside(module)) if name not in modules]
+        return code_digest(*modules) if modules else ""
 
 
 @dataclass(frozen=True)
@@ -185,12 +191,11 @@ def _import_file(path: Path) -> ModuleType:
     return module
 
 
-def code_digest(*modules: ModuleType | str) -> str:
+def code_digest(*modules: str) -> str:
     """Return a digest of what modules do: comments, docstrings, layout and `DESCRIPTIONS` do not count."""
     digest = hashlib.sha256()
     for module in modules:
-        loaded = importlib.import_module(module) if isinstance(module, str) else module
-        tree = ast.parse(inspect.getsource(loaded))
+        tree = _tree(module)
         for node in ast.walk(tree):
             body = getattr(node, "body", None)
             if isinstance(body, list):
@@ -202,18 +207,42 @@ def code_digest(*modules: ModuleType | str) -> str:
     return digest.hexdigest()[:12]
 
 
-def _shared_imports(module: str) -> set[str]:
-    """Return the modules of `SHARED`, and those named `_...` beside it, that a module imports, inside functions too."""
-    found = set()
-    package = module.rpartition(".")[0]
-    for node in ast.walk(ast.parse(inspect.getsource(importlib.import_module(module)))):
+def _is_ours(module: str) -> bool:
+    return module.partition(".")[0] == "benchmark"
+
+
+def _beside(module: str) -> set[str]:
+    """Return the modules that one outside the package imports from beside it, inside functions too.
+
+    Beside a module of a package is its whole top-level package; beside a single file, what lies in its folder.
+    """
+    loaded = sys.modules[module]
+    package, found = module.rpartition(".")[0], set()
+    for node in ast.walk(_tree(module)):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
         if isinstance(node, ast.ImportFrom):
-            base = ".".join(filter(None, [package if node.level == 1 else "", node.module]))
+            up = package.rsplit(".", node.level - 1)[0] if node.level else ""
+            base = ".".join(filter(None, [up, node.module]))
             names = [base, *(f"{base}.{name}" for name in names)]
-        shared = (*SHARED, f"{package}._") if package else SHARED
-        found |= {name for name in names if name.startswith(shared) and _is_module(name)}
+        found |= {name for name in names if _is_beside(name, module, loaded.__file__) and _is_module(name)}
     return found
+
+
+def _is_beside(name: str, module: str, file: str | None) -> bool:
+    top = name.partition(".")[0]
+    if "." in module:
+        return top == module.partition(".")[0]
+    folder = Path(file or "").parent
+    places = (folder / f"{top}.py", folder / top / "__init__.py")
+    spec = importlib.util.find_spec(top) if top and not _is_ours(top) else None
+    return spec is not None and spec.origin is not None and Path(spec.origin) in places
+
+
+def _tree(module: str) -> ast.Module:
+    try:
+        return ast.parse(inspect.getsource(importlib.import_module(module)))
+    except OSError:  # empty, or not written in Python
+        return ast.Module([], [])
 
 
 def _is_module(name: str) -> bool:

@@ -150,10 +150,9 @@ def compare(
         if run.problem:
             problems.append(f"skipped {run.folder.path}: {run.problem}")
         if run.spec:
-            recipe = json.dumps(
-                [run.spec["recipe"], run.spec["fingerprint"], run.spec["split"], run.spec["dataset"]["code"]],
-                sort_keys=True,
-            )
+            data = [run.spec["dataset"]["version"], run.spec["dataset"]["code"]]
+            same = [run.spec["recipe"], run.spec["fingerprint"], run.spec["split"], *data]
+            recipe = json.dumps(same, sort_keys=True)
             groups.setdefault((run.dataset, run.spec["protocol"], recipe), []).append(run)
     return list(_comparisons(groups, list(unsupported))), problems
 

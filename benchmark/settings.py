@@ -28,7 +28,7 @@ class Settings(BaseModel):
 
     @property
     def parts(self) -> Sequence[str]:
-        """Names of other plugins of the same kind that one with these settings is made of: their code is its code."""
+        """Names of other plugins of the same kind of which one with these settings is made; they decide its numbers."""
         return ()
 
     def changed(self) -> dict[str, Any]:

@@ -32,12 +32,12 @@ def spec_of(
     **recipe: Any,
 ) -> dict[str, Any]:  # fmt: skip
     """Return the content of spec.yaml; `name` is the method's without settings, by default its label."""
-    plain = {"source": "", "attribute": "", "config": {}}
+    plain = {"source": "", "attribute": "", "config": {}, "version": 1}
     return {
         "method": {"name": name or method, "label": method, "code": code, **plain},
         "dataset": {"name": dataset, "label": dataset, "code": "code", **plain},
         "fingerprint": "data", "split": "split", "weights": {}, "protocol": protocol, "seed": seed,
-        "core": "core", "torch": "2",
+        "numerics": 1, "torch": "2",
         "recipe": {"epochs": 2, "selection": "best_valid", **recipe},
     }  # fmt: skip
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import linecache
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
@@ -11,7 +13,7 @@ import pytest
 
 from benchmark import registry
 from benchmark.errors import UserError
-from benchmark.registry import DATASETS, METHODS, REPORTS, code_digest
+from benchmark.registry import DATASETS, METHODS, REPORTS
 
 METHOD = """
 from benchmark.method import Method, Reference
@@ -154,47 +156,74 @@ def test_other_distributions_add_plugins_and_cannot_replace_ours(monkeypatch):
     assert "theirs" not in DATASETS.known()
 
 
-# --- digests -------------------------------------------------------------------------------------------------------
-
-
-def test_a_digest_depends_on_every_module_given():
-    one, both = code_digest("benchmark.seeds"), code_digest("benchmark.seeds", "benchmark.data")
-    assert one == code_digest("benchmark.seeds")
-    assert len({one, both, code_digest("benchmark.data")}) == 3
-
-
-def test_taking_a_digest_of_code_does_not_change_the_code(plugin):
-    kind = METHODS.find(plugin("mine", METHOD.replace("class", '"""Text."""\nclass'))).load()
-    assert code_digest(kind.__module__) == code_digest(kind.__module__)
+# --- versions and digests ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", [METHODS, DATASETS], ids=lambda kind: kind.singular)
-def test_the_code_of_a_plugin_covers_what_it_takes_from_files_beside_it(kind, monkeypatch):
-    monkeypatch.setattr(registry, "code_digest", lambda *modules: modules)
-    beside = 0
-    for name in kind.known():
-        plugin = kind.find(name)
+def test_plugins_of_the_package_have_a_version_and_no_digest(kind):
+    for plugin in kind.known().values():
         loaded = plugin.load()
-        origins = {getattr(value, "__module__", "") or "" for value in vars(sys.modules[loaded.__module__]).values()}
-        shared = {origin for origin in origins if origin.startswith(f"{kind.package}._")}
-        assert shared <= set(plugin.code(loaded))
-        beside += len(shared)
-    assert beside
+        assert plugin.version(loaded) >= 1
+        assert plugin.code(loaded) == ""
 
 
-def test_what_describes_a_method_is_not_its_code(plugin):
-    described = "    presets = {'blobs': {}}\n    ablations = ({},)\n"
-    changed = "    held_out_share = 0.5\n"
-    digests = [
-        code_digest(METHODS.find(plugin(name, METHOD + extra)).load().__module__)
-        for name, extra in {"plain": "", "described": described, "changed": changed}.items()
-    ]
-    assert digests[0] == digests[1] != digests[2]
-
-
-def test_the_code_of_a_plugin_made_of_others_covers_theirs():
+def test_a_version_rises_with_that_of_each_part(monkeypatch):
     plugin = METHODS.find("concat")
-    codes = [plugin.code(plugin.load(), parts) for parts in ((), ("ogm",), ("pmr",), ("ogm", "pmr"), ("ogm",))]
-    assert len(set(codes)) == 4
-    assert codes[1] == codes[4]
-    assert codes[0] == plugin.code(plugin.load())
+    before = plugin.version(plugin.load(), ("ogm", "pmr"))
+    monkeypatch.setattr(METHODS.find("pmr").load(), "version", 3)
+    assert plugin.version(plugin.load(), ("ogm", "pmr")) == before + 2
+    assert plugin.version(plugin.load(), ("ogm",)) == before
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "same"),
+    [
+        ("    reference", "    presets = {'blobs': {}}\n    ablations = ({},)\n    reference", True),
+        ("class Mine", "# a comment\nclass Mine", True),
+        ("    reference", "    held_out_share = 0.5\n    reference", False),
+        ("return concat_net(task)", "net = concat_net(task)\n        return net", False),
+    ],
+)
+def test_a_file_outside_the_package_has_a_digest_of_what_its_code_does(plugin, old, new, same):
+    plugins = [METHODS.find(plugin(name, text)) for name, text in {"a": METHOD, "b": METHOD.replace(old, new)}.items()]
+    codes = [found.code(found.load()) for found in plugins]
+    assert all(codes)
+    assert (codes[0] == codes[1]) is same
+
+
+def test_a_digest_covers_what_a_file_imports_from_beside_it_and_nothing_of_the_package(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    codes = []
+    for number, constant in enumerate((1, 2)):
+        (tmp_path / "helper_of_mine.py").write_text(f"FACTOR = {constant}\n")
+        path = tmp_path / f"mine{number}.py"
+        path.write_text("from helper_of_mine import FACTOR\n" + METHOD)
+        monkeypatch.delitem(sys.modules, "helper_of_mine", raising=False)
+        linecache.clearcache()
+        importlib.invalidate_caches()
+        found = METHODS.find(str(path))
+        codes.append(found.code(found.load()))
+    assert codes[0] != codes[1]
+
+
+def test_a_digest_covers_a_whole_distribution_that_a_plugin_comes_from(tmp_path, monkeypatch):
+    package = tmp_path / "their_methods"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "nets.py").write_text("FACTOR = 1\n")
+    (package / "mine.py").write_text("from .nets import FACTOR\nfrom . import nets\n" + METHOD)
+    monkeypatch.syspath_prepend(tmp_path)
+    entry = EntryPoint("theirs", "their_methods.mine:Mine", "modalbench.methods")
+    monkeypatch.setattr(registry, "entry_points", lambda group: [entry])
+    found = METHODS.find("theirs")
+    assert found.code(found.load())
+    monkeypatch.setattr(registry, "code_digest", lambda *modules: modules)
+    assert found.code(found.load()) == ("their_methods.mine", "their_methods", "their_methods.nets")
+
+
+def test_the_code_of_a_plugin_made_of_one_outside_the_package_covers_that(plugin, monkeypatch):
+    outside = METHODS.find(plugin("mine", METHOD))
+    ours = METHODS.find("concat")
+    monkeypatch.setattr(type(METHODS), "known", lambda _: {"mine": outside, "concat": ours})
+    assert ours.code(ours.load(), ("concat",)) == ""
+    assert ours.code(ours.load(), ("mine",)) == outside.code(outside.load()) != ""

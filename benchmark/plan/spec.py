@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,24 +13,19 @@ import yaml
 
 from benchmark.errors import Problem, UserError
 from benchmark.protocol import Recipe
-from benchmark.records import run_path
-from benchmark.registry import DATASETS, METHODS, Kind, Plugin, code_digest
+from benchmark.records import RecordError, RunFolder, old_run_paths, run_path
+from benchmark.registry import DATASETS, METHODS, Kind, Plugin
 from benchmark.settings import Settings, parse_settings
+from benchmark.versions import NUMERICS
 
 if TYPE_CHECKING:
     from benchmark.data import Dataset  # not at run time: launchers plan and watch without torch
 
-NUMERIC_MODULES = (
-    "benchmark.data",
-    "benchmark.method",
-    "benchmark.model",
-    "benchmark.protocol",
-    "benchmark.training",
-    "benchmark.seeds",
-    "benchmark.train.evaluation",
-    "benchmark.train.trainer",
-)
-"""Core modules whose code decides a run's numbers."""
+
+OLDER = "the code that it was planned with, from before numbers had versions"
+
+ID_LENGTH = 12
+"""Digits of a run's id. Before there were versions, it had ten."""
 
 
 class PluginSpec(Settings):
@@ -43,8 +39,10 @@ class PluginSpec(Settings):
     attribute: str = ""
     config: dict[str, Any]
     """Every setting, resolved."""
+    version: int
+    """Version of its numbers, raised by those of its parts."""
     code: str
-    """Digest of the plugin's code."""
+    """Digest of what of its code is outside the package, where nobody raises a version; else empty."""
 
 
 class RunSpec(Settings):
@@ -61,8 +59,8 @@ class RunSpec(Settings):
     protocol: str
     recipe: Recipe
     seed: int
-    core: str
-    """Digest of the core's numeric code."""
+    numerics: int
+    """Version of the core's numbers."""
     torch: str
     """Version of torch, without the build."""
 
@@ -71,7 +69,7 @@ class RunSpec(Settings):
         """A digest of what changes the numbers: not paths, labels, devices or workers."""
         hidden: Any = {"method": {"label", "source", "attribute"}, "dataset": {"label", "source", "attribute"}}
         content = json.dumps(self.model_dump(mode="json", exclude=hidden), sort_keys=True)
-        return hashlib.sha256(content.encode()).hexdigest()[:10]
+        return hashlib.sha256(content.encode()).hexdigest()[:ID_LENGTH]
 
     @property
     def title(self) -> str:
@@ -79,11 +77,32 @@ class RunSpec(Settings):
         return f"{self.dataset.label} {self.method.label} s{self.seed}"
 
     def folder(self, out: Path) -> Path:
-        """Return the run's folder under the output folder."""
-        return run_path(out, self.dataset.name, self.method.name, self.seed, self.id)
+        """Return the run's folder under the output folder: the one it has from before there were versions, if any."""
+        path = run_path(out, self.dataset.name, self.method.name, self.seed, self.id)
+        if path.exists():
+            return path
+        parent = out / self.dataset.name / self.method.name
+        old = _old_folders(parent.absolute(), self.seed).get(self.id)
+        return path if old is None else parent / old
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+@cache
+def _old_folders(parent: Path, seed: int) -> dict[str, Path]:
+    """Return {id today: folder} of runs from before there were versions, whose folders bear another id.
+
+    Read once in a process, since no new ones come.
+    """
+    found = {}
+    for path in old_run_paths(parent, seed):
+        try:
+            spec = parse_settings(RunSpec, RunFolder(path).read_spec(), str(path))
+        except (RecordError, UserError):  # damaged: nobody knows what it was
+            continue
+        found[spec.id] = path.relative_to(parent)
+    return found
 
 
 def build_dataset(spec: RunSpec, data_root: Path | None) -> Dataset:
@@ -102,15 +121,24 @@ def _load(kind: Kind, used: PluginSpec, spec: RunSpec) -> tuple[type[Any], Any]:
     """Import a plugin as planned.
 
     Raises:
-        UserError: when its code or the core's is no longer what the run was planned with.
+        UserError: when its numbers or the core's are of another version than the run was planned with.
     """
     plugin = Plugin(kind, used.name, used.source, used.attribute)
     loaded = plugin.load()
     config = parse_settings(loaded.Config, used.config, f"{kind.singular} {used.name}")
-    if (plugin.code(loaded, config.parts), code_digest(*NUMERIC_MODULES)) != (used.code, spec.core):
-        where = f"{kind.singular} {used.name}"
-        advice = "Give the command again to train with the code as it is now."
-        raise UserError(Problem(where, "the code that the run was planned with", "other code", advice))
+    where, advice = f"{kind.singular} {used.name}", "Give the command again to train with the code as it is now."
+    problems = []
+    if spec.numerics != NUMERICS:
+        planned = f"version {spec.numerics} of the core's numbers, as planned" if spec.numerics else OLDER
+        problems.append(Problem("NUMERICS", planned, f"version {NUMERICS}", advice))
+    now = plugin.version(loaded, config.parts)
+    if used.version != now:
+        planned = f"version {used.version} of its numbers, as planned" if used.version else OLDER
+        problems.append(Problem(where, planned, f"version {now}", advice))
+    elif spec.numerics and plugin.code(loaded, config.parts) != used.code:
+        problems.append(Problem(where, "the code that the run was planned with", "other code", advice))
+    if problems:
+        raise UserError(*problems)
     return loaded, config
 
 

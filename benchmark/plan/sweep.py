@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark.cache import cached_text
 from benchmark.errors import Problem, Problems, UserError, nearest
-from benchmark.plan.spec import NUMERIC_MODULES, PluginSpec, RunSpec, data_folder
+from benchmark.plan.spec import PluginSpec, RunSpec, data_folder
 from benchmark.plan.typed import parse_assignments, parse_bracketed, parse_seeds
 from benchmark.protocol import Protocol, Recipe, load_protocol
-from benchmark.registry import DATASETS, METHODS, Plugin, code_digest
+from benchmark.registry import DATASETS, METHODS, Plugin
 from benchmark.settings import Settings, check_settings, label, parse_settings
+from benchmark.versions import NUMERICS
 
 if TYPE_CHECKING:
     from benchmark.data import Dataset, TaskSpec  # not at run time: launchers plan and watch without torch
@@ -70,6 +71,7 @@ class _Choice:
             source=self.plugin.source,
             attribute=self.plugin.attribute,
             config=config.model_dump(mode="json"),
+            version=self.plugin.version(self.kind, config.parts),
             code=self.plugin.code(self.kind, config.parts),
         )
 
@@ -145,9 +147,8 @@ def _split_digest(spec: PluginSpec, dataset: Dataset, fingerprint: str, valid_sh
         samples = dataset.load()
         return dataset.split(samples, valid_share).digest(samples.ids)
 
-    return cached_text(
-        "splits", [spec.code, code_digest("benchmark.data"), spec.config, fingerprint, valid_share], measure
-    )
+    made_by = [NUMERICS, spec.name, spec.version, spec.code]
+    return cached_text("splits", [made_by, spec.config, fingerprint, valid_share], measure)
 
 
 def _runs_of(
@@ -159,7 +160,7 @@ def _runs_of(
     unsupported: list[tuple[str, str, str]],
     problems: Problems,
 ) -> Iterator[RunSpec]:
-    core, torch_version = code_digest(*NUMERIC_MODULES), version("torch").partition("+")[0]
+    torch_version = version("torch").partition("+")[0]
     for method in methods:
         with problems.collect():
             for variant in method.kind.expand(data.task):
@@ -186,7 +187,7 @@ def _runs_of(
                         protocol=protocol.name,
                         recipe=recipe,
                         seed=seed,
-                        core=core,
+                        numerics=NUMERICS,
                         torch=torch_version,
                     )
 

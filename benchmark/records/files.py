@@ -22,6 +22,7 @@ import yaml
 from filelock import FileLock
 
 from benchmark.records.status import State, Status
+from benchmark.versions import migrate
 
 YAML: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """The safe loader, from libyaml where it is there: eight times as fast, which thousands of runs feel."""
@@ -71,6 +72,17 @@ def run_path(out: Path, dataset: str, method: str, seed: int, digest: str) -> Pa
     """Return a run's folder. The shard keeps folders small; runs made before there were shards stay where they are."""
     parent, name = out / dataset / method, f"s{seed}-{digest}"
     return parent / name if (parent / name).exists() else parent / digest[:2] / name
+
+
+def old_run_paths(parent: Path, seed: int) -> list[Path]:
+    """Return the folders of a method's runs of a seed that are from before numbers had versions: their ids are shorter.
+
+    Args:
+        parent: the folder of a method on a data set.
+        seed: of the runs.
+    """
+    name = f"s{seed}-{'[0-9a-f]' * 10}"
+    return sorted([*parent.glob(name), *parent.glob(f"??/{name}")])
 
 
 @dataclass(frozen=True)
@@ -188,18 +200,20 @@ class RunFolder:
     # --- reading -----------------------------------------------------------------------------------------------
 
     def read_spec(self) -> dict[str, Any]:
-        """Return the spec as plain values.
+        """Return the spec as plain values, of today's form whatever wrote it.
 
         Raises:
             RecordError: when it is missing or damaged; a YAML file that was cut may still parse.
         """
         spec = _mapping(self.path / "spec.yaml", _read_yaml)
-        missing = {"method", "dataset", "fingerprint", "split", "protocol", "recipe", "seed", "core", "torch"} - set(
-            spec
-        )
+        needed = {"method", "dataset", "fingerprint", "split", "protocol", "recipe", "seed", "torch"}
+        missing = needed - set(spec) or {"numerics"} - {"numerics" if key == "core" else key for key in spec}
         if missing:
             raise RecordError(f"spec.yaml: truncated or damaged (no {', '.join(sorted(missing))})")
-        return spec
+        try:
+            return migrate(spec)
+        except (AttributeError, KeyError, TypeError):
+            raise RecordError("spec.yaml: damaged (method or dataset without name and code)") from None
 
     def read_status(self) -> Status:
         """Return the status; a run that never started is planned.

@@ -210,6 +210,7 @@ def load_planned(spec: RunSpec, dataset: Dataset, device: torch.device) -> Feeds
     planned = {"data": spec.fingerprint, "split": spec.split, "weights": spec.weights}
     if other := [what for what in planned if found[what] != planned[what]]:
         where, advice = f"data set {spec.dataset.label}", "Give the command again to train on what is there now."
+        advice += " Where code of the data set has changed, raise its `version`."
         problems = [Problem(where, f"the {w} of the plan, {planned[w]}", f"{found[w]}", advice) for w in other]
         raise UserError(*problems)
     return feeds

@@ -72,11 +72,11 @@ def make_runs(root: Path, count: int) -> None:
         name = method.partition("[")[0]
         folder = RunFolder(run_path(root, dataset, name, seed, f"{number * 2654435761 % 16**10:010x}"))
         folder.path.mkdir(parents=True)
-        plain = {"source": "", "attribute": "", "code": "0123456789ab"}
+        plain = {"source": "", "attribute": "", "version": 1, "code": ""}
         spec = {
             "method": {"name": name, "label": method, "config": {f"key{n}": n for n in range(15)}, **plain},
             "dataset": {"name": dataset, "label": dataset, "config": {f"key{n}": n for n in range(8)}, **plain},
-            "fingerprint": "f", "split": "s", "weights": {}, "protocol": "unified", "seed": seed, "core": "c",
+            "fingerprint": "f", "split": "s", "weights": {}, "protocol": "unified", "seed": seed, "numerics": 1,
             "torch": "2", "recipe": {"epochs": EPOCHS, "batch_size": 64, "optimizer": {"kind": "sgd", "lr": 0.1},
                                      "selection": "best_valid"},
         }  # fmt: skip

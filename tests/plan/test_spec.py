@@ -7,13 +7,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchmark import spec as spec_module
 from benchmark.errors import UserError
-from benchmark.plan.spec import RunSpec, label
+from benchmark.plan.spec import RunSpec
 from benchmark.plan.sweep import Sweep, plan
 from benchmark.plan.typed import parse_assignments, parse_bracketed, parse_seeds
-from benchmark.registry import METHODS
-from benchmark.settings import split_list
+from benchmark.registry import DATASETS, METHODS
+from benchmark.settings import label, split_list
 
 METHOD = """
 from benchmark.method import Method, Reference
@@ -283,10 +282,29 @@ def test_the_id_does_not_depend_on_where_the_data_is(id_of):
     assert id_of("concat", data_root=Path("/one")) == id_of("concat", data_root=Path("/two"))
 
 
-def test_the_id_depends_on_the_core_modules_that_decide_numbers(id_of, monkeypatch):
-    before = id_of("concat")
-    monkeypatch.setattr(spec_module, "NUMERIC_MODULES", spec_module.NUMERIC_MODULES[1:])
-    assert id_of("concat") != before
+def test_the_id_changes_with_the_version_of_the_core_of_the_method_and_of_the_data_set(id_of, monkeypatch, plugin):
+    path = plugin("data", "from benchmark.check.synthetic import Blobs\nclass Mine(Blobs):\n    about = 'mine'\n")
+    ids = [id_of("ogm", datasets=(path,))]
+    for target, name in (
+        ("benchmark.plan.sweep", "NUMERICS"),
+        (METHODS.find("ogm").load(), "version"),
+        (DATASETS.find(path).load(), "version"),
+    ):
+        with monkeypatch.context() as patch:
+            if isinstance(target, str):
+                patch.setattr(f"{target}.{name}", 2)
+            else:
+                patch.setattr(target, name, 2)
+            ids.append(id_of("ogm", datasets=(path,)))
+    assert len(set(ids)) == 4
+    assert id_of("ogm", datasets=(path,)) == ids[0]
+
+
+def test_the_id_of_a_method_made_of_others_changes_with_their_versions(id_of, monkeypatch):
+    before = {token: id_of(token) for token in ("federated", "federated[local=ogm]")}
+    monkeypatch.setattr(METHODS.find("ogm").load(), "version", 2)
+    assert id_of("federated") == before["federated"]
+    assert id_of("federated[local=ogm]") != before["federated[local=ogm]"]
 
 
 def test_a_spec_survives_being_written_to_its_file(plan_of):

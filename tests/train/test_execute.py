@@ -177,11 +177,20 @@ def test_what_goes_wrong_inside_is_written_down_in_a_line_and_not_raised(spec_of
     assert status.cause == "RuntimeError: two"
 
 
-def test_code_that_is_not_what_the_run_was_planned_with_is_refused(spec_of, tmp_path):
+def test_numbers_of_other_versions_than_the_run_was_planned_with_are_refused(spec_of, tmp_path):
     spec = spec_of()
-    for part in ({"core": "other"}, {"method": spec.method.model_copy(update={"code": "other"})}):
+
+    def method(**change):
+        return {"method": spec.method.model_copy(update=change)}
+
+    for part, words in (
+        ({"numerics": 99}, "NUMERICS: expected version 99 .* got version 1. Give the command again"),
+        ({"numerics": 0}, "NUMERICS: expected the code .* before numbers had versions"),
+        (method(version=99), "method concat: expected version 99 .* got version 1"),
+        (method(code="other"), "method concat: expected the code .* got other code"),
+    ):
         changed = spec.model_copy(update=part)
-        with pytest.raises(UserError, match="Give the command again"):
+        with pytest.raises(UserError, match=words):
             load_method(changed)
         assert execute(changed, Attempt(tmp_path)) is State.FAILED
         assert "Give the command again" in RunFolder(changed.folder(tmp_path)).read_status().cause
