@@ -58,7 +58,7 @@ def cached_text(kind: str, key: object, build: Callable[[], str]) -> str:
     if memo.exists():
         return memo.read_text(encoding="utf-8")
     text = build()
-    with contextlib.suppress(OSError):  # a cache that cannot be written only costs time
+    with contextlib.suppress(OSError):  # a cache that cannot be written costs time and nothing else
         write_atomic(memo, text.encode())
     return text
 
@@ -75,7 +75,7 @@ def cached_arrays(name: str, key: str, build: Callable[[], Mapping[str, NDArray[
     if folder.is_dir():
         return {path.stem: np.load(path, allow_pickle=False) for path in sorted(folder.glob("*.npy"))}
     arrays = dict(build())
-    with contextlib.suppress(OSError):  # a cache that cannot be written only costs time
+    with contextlib.suppress(OSError):  # a cache that cannot be written costs time and nothing else
         _store(arrays, folder)
     return arrays
 

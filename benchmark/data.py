@@ -155,7 +155,7 @@ class Dataset(ABC):
     """How many uniform numbers `transform` wants for each training sample and epoch."""
 
     class Config(Settings):
-        """Knobs that change the data or the split."""
+        """Settings that change the data or the split."""
 
     config: Config
 
@@ -205,7 +205,7 @@ class Dataset(ABC):
     def keys(self) -> Mapping[str, Sequence[str]]:
         """Return what samples may share, such as {"speaker": [...]}, for `bench data check`; order as in `texts`.
 
-        The empty string stands for unknown. Parts are expected to share no value of a key that `config.split` names.
+        The empty string means unknown. Parts are expected to share no value of a key that `config.split` names.
         """
         return {}
 

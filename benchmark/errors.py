@@ -24,7 +24,7 @@ class Problem:
 
 
 class UserError(Exception):
-    """Bad input, with every problem found. The CLI prints them and exits with code 2."""
+    """Bad input, with every problem found. The command line prints them and exits with code 2."""
 
     def __init__(self, *problems: Problem) -> None:
         self.problems = problems

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a network says about one batch."""
+    """What a network computes for one batch."""
 
     features: dict[str, Tensor]
     """Pooled encoder output of each modality, (B, D)."""
@@ -93,7 +93,7 @@ class HiddenBank(nn.Module):
     """The hidden layers of n classifiers on the same features, kept as one wide layer.
 
     Shapes: H units of a classifier. Rows of `weight` and `bias` are trained, rows of `frozen_weight` and `frozen_bias`
-    never; in both the classifiers stand in the order of their adding, trained ones first.
+    never; both hold the classifiers in the order in which they were added, trained ones first.
     """
 
     weight: nn.Parameter

@@ -57,7 +57,7 @@ def parse_settings(kind: type[SettingsT], values: Mapping[str, Any], where: str)
 
     Args:
         kind: the settings class.
-        values: field values in JSON types; fields left out take their defaults.
+        values: field values in JSON types; fields left out have their defaults.
         where: what the values belong to, for messages ("method ogm").
 
     Raises:
@@ -81,7 +81,7 @@ def check_settings(kind: type[Settings], values: Mapping[str, Any], where: str) 
 
 
 def _no_json(value: object) -> list[str]:
-    """Stand in for a value that JSON lacks, such as a YAML date: something no setting takes, that shows it."""
+    """Replace a value that JSON does not have, such as a date of YAML, by one that no setting accepts."""
     return [str(value)]
 
 
@@ -110,7 +110,7 @@ def is_balanced(text: str) -> bool:
 
 
 def split_list(text: str) -> list[str]:
-    """Split at commas that stand outside brackets."""
+    """Split at commas outside brackets."""
     parts, depth, start = [], 0, 0
     for position, char in enumerate(text):
         depth += (char in "[{") - (char in "]}")

@@ -207,7 +207,7 @@ class Run:
         """Return this run on some of its training samples, for methods that divide them.
 
         Batches are of those samples alone and give positions among them. All else is this run's: optimizers, scheduled
-        and checkpointed by the trainer, held-out samples, what is noted and counted.
+        and checkpointed by the trainer, held-out samples, what is recorded and counted.
 
         Args:
             rows: positions of the samples in the training split (n,).
@@ -268,7 +268,7 @@ class Run:
             optimizer.state[new] = {name: _grown(value, old, new) for name, value in state.items()}
 
     def backward(self, loss: Tensor) -> None:
-        """Back-propagate a scalar loss. The first step with a non-finite loss is noted without a sync."""
+        """Back-propagate a scalar loss. The first step with a non-finite loss is recorded without a sync."""
         bad = torch.where(torch.isfinite(loss.detach()), float("inf"), self._step)
         torch.minimum(self._bad_step, bad, out=self._bad_step)
         torch.autograd.backward(loss)
@@ -279,7 +279,7 @@ class Run:
         Args:
             epoch: decides order and augmentation.
             salt: gives the same epoch another order.
-            count: take the samples for trained on; False for a pass of which `counted` tells what was.
+            count: count the samples as trained on; False for a pass whose trained samples go through `counted`.
         """
         for batch in self._train.shuffled(self.seed, epoch, salt, drop_last=self._recipe.drop_last):
             yield self.counted(batch) if count else batch
@@ -310,7 +310,7 @@ class Run:
         yield from self._held_out.shuffled(self.seed, epoch, salt, "held out")
 
     def log(self, **scalars: Tensor | float) -> None:
-        """Note scalars for this epoch's history; several notes of one name are averaged."""
+        """Record scalars for this epoch's history; several values of one name are averaged."""
         for name, value in scalars.items():
             self._note(name, value, 1.0)
 
@@ -326,7 +326,7 @@ class Run:
             self._schedule(optimizer)
 
     def end_step(self, scalars: dict[str, Tensor], size: int) -> None:
-        """Note what a step returned, weighted by the batch's size."""
+        """Record what a step returned, weighted by the batch's size."""
         self._step += 1
         for name, value in scalars.items():
             self._note(name, value, size)

@@ -1,7 +1,7 @@
-"""Missing modalities at test time: a trained model meets inputs with holes, without retraining.
+"""Missing modalities at test time: a trained model on incomplete inputs, without retraining.
 
 A missing input is filled where the encoder would read it, after `Dataset.transform`. Which samples have a hole, and
-what noise fills it, depends on the data set's and the modality's name alone: every method and seed meets the same.
+what noise fills it, depends on the data set's and the modality's name alone: it is the same for every method and seed.
 
 Shapes: N samples, M modalities, K classes.
 """
@@ -27,7 +27,7 @@ SCHEMA = 2
 """Version of missing.json."""
 FILE = "missing.json"
 MIXED = "mixed"
-"""Name of the rows in which each affected sample lacks one modality, drawn uniformly."""
+"""Name of the rows in which one modality of each affected sample is missing, drawn uniformly."""
 RATES = tuple(tenth / 10 for tenth in range(11))
 """Shares of the test samples that are affected."""
 
@@ -83,7 +83,7 @@ def noise(of: Moments, draws: Sequence[torch.Generator]) -> Tensor:
 FILLS: Mapping[str, Callable[[Moments, Sequence[torch.Generator]], Tensor]] = {
     "zero": zeros, "mean": means, "noise": noise,
 }  # fmt: skip
-"""What stands in for a missing input: (moments of train, a source of randomness for each of B samples) -> (B, ...)."""
+"""What replaces a missing input: (moments of train, a source of randomness for each of B samples) -> (B, ...)."""
 
 
 def fills_of(inputs: Mapping[str, Tensor]) -> list[str]:
@@ -97,7 +97,7 @@ def fills_of(inputs: Mapping[str, Tensor]) -> list[str]:
 def holes(count: int, rate: float, *name: str) -> Tensor:
     """Return which of `count` samples are affected, (N,) bool: exactly round(rate * count) of them.
 
-    Nested: who is affected at a rate is so at every higher rate. Depends on the name alone.
+    Nested: a sample affected at one rate is affected at every higher rate. Depends on the name alone.
     """
     order = torch.randperm(count, generator=generator("missing", *name))
     mask = torch.zeros(count, dtype=torch.bool)
@@ -106,7 +106,7 @@ def holes(count: int, rate: float, *name: str) -> Tensor:
 
 
 def lost(count: int, rate: float, dataset: str, modality: str, modalities: list[str]) -> Tensor:
-    """Return the position in `modalities` of what each sample lacks, (N,) int64; -1 where nothing is missing.
+    """Return the position in `modalities` of each sample's missing one, (N,) int64; -1 where none is missing.
 
     Args:
         count: number of samples.
@@ -127,7 +127,7 @@ def lost(count: int, rate: float, dataset: str, modality: str, modalities: list[
 
 @dataclass(frozen=True)
 class Fill:
-    """What stands in for the missing inputs of one data set."""
+    """What replaces the missing inputs of one data set."""
 
     name: str
     """One of `FILLS`."""
@@ -135,21 +135,21 @@ class Fill:
     moments: Mapping[str, Moments]
 
     def of(self, modality: str, rows: Tensor) -> Tensor:
-        """Return what stands in for a modality of the samples at `rows`, (B, ...)."""
+        """Return what replaces a modality of the samples at `rows`, (B, ...)."""
         draws = [generator("missing", self.dataset, modality, self.name, int(row)) for row in rows]
         return FILLS[self.name](self.moments[modality], draws)
 
 
 class FilledFeed(Feed):
-    """A split in which some samples lack modalities."""
+    """A split in which modalities of some samples are missing."""
 
     def __init__(self, feed: Feed, fill: Fill, lost: Mapping[str, Tensor]) -> None:
-        """Fill what is missing of a split.
+        """Replace missing inputs of a split.
 
         Args:
             feed: the split as it is.
-            fill: what stands in for what is missing.
-            lost: which samples lack a modality, {modality: (N,) bool}; nobody lacks those that are not named.
+            fill: what replaces missing inputs.
+            lost: which samples lack a modality, {modality: (N,) bool}; other modalities are complete.
         """
         self.labels = feed.labels
         self.batch_size = feed.batch_size
@@ -195,7 +195,7 @@ def measure(method: Method, feeds: Feeds, moments: Mapping[str, Moments], datase
             lacking = {m: torch.ones(count, dtype=torch.bool) for m in modalities if m not in present}
             subsets[present] = predict(method, FilledFeed(feeds.test, fill, lacking))["fused"]
         without = [subsets[tuple(m for m in modalities if m != lacking)] for lacking in modalities]
-        logits = torch.stack([*without, whole])  # (M + 1, N, K); position -1 lacks nothing
+        logits = torch.stack([*without, whole])  # (M + 1, N, K); at position -1 nothing is missing
         if name == "zero":
             _check_independent(method, feeds.test, fill, lost(count, 0.5, dataset, MIXED, modalities), logits)
         for modality in (*modalities, MIXED):

@@ -1,4 +1,4 @@
-"""Noisy inputs at test time: a trained model meets disturbed modalities, without retraining.
+"""Noisy inputs at test time: a trained model on noisy modalities, without retraining.
 
 Noise is added where the encoder would read an input, after `Dataset.transform`; nothing is cut back to the range of
 clean inputs. A strength s means, for
@@ -10,8 +10,8 @@ clean inputs. A strength s means, for
 
 The literature: MultiBench (NeurIPS 2021) adds noise of standard deviation 0 to 0.9 in steps of 0.1, QMF (ICML 2023)
 50 and 100 of 255 grey levels, about 0.9 and 1.7 of the spread of a photograph, and at these replaces words by a blank
-with probability 0.5 and 1. What noise a sample meets depends on the names of data set and modality and on the sample's
-position alone: every method and seed meets the same, and a higher strength the same noise louder.
+with probability 0.5 and 1. The noise of a sample depends on the names of data set and modality and on the sample's
+position alone: it is the same for every method and seed, and a higher strength scales the same noise.
 
 Shapes: N samples, B batch.
 """
@@ -45,7 +45,7 @@ Content = dict[str, list[dict[str, Any]]]
 
 @dataclass(frozen=True)
 class Noise:
-    """What disturbs the inputs of one data set."""
+    """The noise for the inputs of one data set."""
 
     dataset: str
     moments: Mapping[str, Moments]
@@ -63,7 +63,7 @@ class Noise:
 
 
 def spread(moments: Moments) -> float:
-    """Return how far a modality's training inputs lie from their mean: the root of the mean variance of an element."""
+    """Return how far a modality's training inputs are from their mean: the root of the mean variance of an element."""
     return float(moments.std.double().square().mean().sqrt())
 
 
@@ -83,7 +83,7 @@ class NoisyFeed(Feed):
 
         Args:
             feed: the split as it is.
-            noise: what disturbs it.
+            noise: what is added.
             strengths: {modality: strength}; modalities that are not named stay as they are.
         """
         self.labels = feed.labels
@@ -111,7 +111,7 @@ def measure(method: Method, feeds: Feeds, noise: Noise) -> Content:
     Args:
         method: with its trained weights.
         feeds: the splits; only test is read.
-        noise: what disturbs it.
+        noise: what is added.
 
     Raises:
         NonFiniteLogits: when the method predicts NaN or infinity.

@@ -1,1 +1,1 @@
-"""Pages for people: a sweep at a glance and each of its runs, from records alone; written once, or served live."""
+"""Web pages: a sweep at a glance and each of its runs, from records alone; written once, or served live."""

@@ -17,7 +17,7 @@ OPTIONS = {"epochs": "--epochs", "batch_size": "--batch-size", "precision": "--p
 
 
 def reproduce(spec: Mapping[str, Any]) -> tuple[list[str], str]:
-    """Return the command that plans exactly this run, and a remark where something of it lies with the user.
+    """Return the command that plans exactly this run, and a remark where it depends on something of the user's.
 
     Everything that a data set, a protocol or the command line may have changed is spelled out, so that the command
     depends on no default but the protocol's.

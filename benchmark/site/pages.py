@@ -23,7 +23,7 @@ from benchmark.site.run_page import config_of, configs_script, gather
 from benchmark.tables.table import MISSING
 
 FOLDER = "site"
-"""Where the site lies beside the tables and figures."""
+"""Folder of the site, next to the tables and figures."""
 
 Found = Sequence[tuple[Row, RunView]]
 
@@ -71,7 +71,7 @@ class Pages:
         return self._render("run.html", page=gather(run, row), configs=configs_name(run))
 
     def message(self, title: str, text: str) -> bytes:
-        """Return a page that says one thing."""
+        """Return a page with one message."""
         return self._render("message.html", title=title, text=text)
 
     def _render(self, template: str, **values: Any) -> bytes:
@@ -166,7 +166,7 @@ def duration(seconds: float | None, blank: str = MISSING) -> str:
 
 
 def as_data(value: Any) -> str:
-    """Return a value as JSON that may stand inside a script element: nothing in it can end the element."""
+    """Return a value as JSON that is safe inside a script element: nothing in it can end the element."""
     return htmlsafe_json_dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 

@@ -1,4 +1,4 @@
-"""Reads a run that may be half written, damaged, gone, or not ours to show; what is wrong is told, never raised."""
+"""Reads a run that may be half written, damaged or outside the folder; what is wrong is returned, never raised."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def stamp_of(folder: RunFolder) -> Stamp:
 
 
 def refusal(folder: RunFolder, root: Path) -> str:
-    """Say why a run must not be read: it or a file of it lies outside `root`, or is no file; empty if it may.
+    """Return why a run must not be read: it or a file of it is outside `root`, or no regular file; empty if it may.
 
     A link inside the runs' folder could otherwise show any file of this machine, and a pipe would never end.
     """
@@ -100,7 +100,7 @@ def read_env(folder: RunFolder) -> Any:
 
 
 def read_log(folder: RunFolder) -> tuple[str, bool]:
-    """Return the end of a run's log, control characters made visible, and whether something stands before it."""
+    """Return the end of a run's log, control characters made visible, and whether it was cut."""
     try:
         with folder.log.open("rb") as stream:
             size = stream.seek(0, os.SEEK_END)

@@ -21,7 +21,7 @@ GLYPHS = {
     State.RUNNING: "▶", State.FAILED: "✗", DAMAGED: "⚠", State.INTERRUPTED: "‖", State.CANCELLED: "⊘",
     State.QUEUED: "⋯", State.PLANNED: "○", State.DONE: "✓",
 }  # fmt: skip
-"""States in the order in which they want attention, each with the sign that tells it without colour."""
+"""States in order of urgency, each with a sign, so that colour is not needed to tell them apart."""
 
 RULES = {"best_valid": "best valid", "last": "last", "oracle_test": "oracle†"}
 """The selection rules by the names that the tables print; a dagger marks the one that looks at test."""
@@ -67,7 +67,7 @@ class Row:
 
     @property
     def blank(self) -> str:
-        """What stands where a score would."""
+        """What is shown in place of a score."""
         return FAILED if self.state == State.FAILED else MISSING
 
     @property
@@ -110,7 +110,7 @@ def summarise(run: RunView, root: Path, history: Sequence[Mapping[str, Any]]) ->
 
 
 def page_of(run: RunView, root: Path) -> str:
-    """Return the file name of a run's page: readable, unique, and the same wherever the runs' folder lies."""
+    """Return the file name of a run's page: readable, unique, and the same wherever the runs' folder is."""
     parts = _parts(run, root)
     readable = "-".join(re.sub(r"[^A-Za-z0-9]+", "-", part)[:40].strip("-") for part in [*parts[:2], parts[-1]])
     digest = hashlib.sha256("/".join(parts).encode(errors="surrogateescape")).hexdigest()[:6]

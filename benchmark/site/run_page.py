@@ -21,7 +21,7 @@ METRICS = {"accuracy": "acc", "macro_f1": "F1", "map": "mAP"}
 
 @dataclass(frozen=True)
 class RunPage:
-    """What stands on a run's page."""
+    """The content of a run's page."""
 
     row: Row
     facts: Mapping[str, str]

@@ -22,7 +22,7 @@ from benchmark.site.rows import Row, summarise
 log = logging.getLogger(__name__)
 
 MOST_PAGES = 64
-"""Pages of single runs that are kept for the next one who asks."""
+"""Pages of single runs that are kept for the next request."""
 PATIENCE = 30.0
 """Seconds to wait for a client that does not go on."""
 
@@ -71,7 +71,7 @@ class LiveSite:
         self._runs: dict[str, tuple[Seen, bytes]] = {}
 
     def find(self, path: str) -> bytes | None:
-        """Return what stands at a path, None where nothing does."""
+        """Return the content of a path, None where there is none."""
         match path.split("/")[1:]:
             case [""] | ["index.html"]:
                 with self._lock:
@@ -87,7 +87,7 @@ class LiveSite:
         return None
 
     def missing(self) -> bytes:
-        """Return the page that says that there is nothing at a path."""
+        """Return the page for a path without content."""
         return self._pages.message("Not found", "There is no such page, or the run is gone.")
 
     def _look(self) -> tuple[Found, str]:
@@ -119,7 +119,7 @@ class LiveSite:
 
     def _run_page(self, name: str) -> bytes | None:
         known = [seen for seen in self._seen.values() if seen.row.page == name]
-        if known:  # one run, not all of them
+        if known:  # one run must not hide the others
             self._read(known[0].run.folder, known[0])
         else:
             self._look()
@@ -231,7 +231,7 @@ class Server(ThreadingHTTPServer):
         return name in {"localhost", self.host.lower(), socket.gethostname().lower()} or _is_address(name)
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that went away is no error of ours."""
+        """A client that disconnected is not an error of the server."""
         log.debug("lost %s", client_address, exc_info=True)
 
 

@@ -1,4 +1,4 @@
-"""One LaTeX document of everything that reports wrote: it includes the fragments and figures that lie beside it."""
+"""One LaTeX document of everything that reports wrote: it includes the fragments and figures next to it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from benchmark.tables.table import PAGE_LINES
 PORTRAIT, LANDSCAPE = 110, 165
 """Characters of \\footnotesize across a page."""
 SMALLEST = 0.7
-"""A table that must shrink more than that gets a page on its side."""
+"""A table that must shrink further than this gets a page in landscape."""
 SIZES = ((1.0, "footnotesize"), (0.85, "scriptsize"), (0.0, "tiny"))
 """Type for tables over several pages, which cannot be shrunk as a whole: at which scale or more, which size."""
 
@@ -71,7 +71,7 @@ def _table(artifact: Artifact, stem: str, heading: str) -> str:
     on_side = PORTRAIT / max(across, 1) < SMALLEST
     scale = (LANDSCAPE if on_side else PORTRAIT) / max(across, 1)
     if is_long and scale >= SMALLEST:
-        size = next(size for least, size in SIZES if scale >= least)
+        size = next(size for minimum, size in SIZES if scale >= minimum)
         body = f"{{\\{size}\\pages{{{stem}}}}}"
     else:
         body = f"\\fit{{\\footnotesize\\input{{{stem}}}}}"

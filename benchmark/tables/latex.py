@@ -1,7 +1,7 @@
 """LaTeX: any text made safe for pdfLaTeX without packages, and one document of everything that reports wrote.
 
-Escapes hold under OT1 and T1 fonts alike and use commands of the kernel only, so that a fragment compiles in whatever
-paper includes it. pdfLaTeX has no glyphs for most of Unicode: what it lacks is printed as its code point, through
+Escapes work with OT1 and with T1 fonts and use commands of the kernel only, so that a fragment compiles in whatever
+paper includes it. pdfLaTeX has no glyphs for most of Unicode: the rest is printed as code points, through
 `\\benchchar`, which a paper with the fonts may define to print the character instead.
 """
 
@@ -64,7 +64,7 @@ _DOUBLED = {"-": "{}", ",": "{}", "'": "{}", " ": "\\"}
 
 
 def escape_latex(text: str) -> str:
-    """Return text that LaTeX prints as it stands: special characters escaped, what has no glyph as U+XXXX."""
+    """Return text that LaTeX prints literally: special characters escaped, what has no glyph as U+XXXX."""
     return "".join(_pieces(text))
 
 

@@ -1,4 +1,4 @@
-"""Figures as files: the same bytes for the same figure, and names of any kind and length printed as they stand."""
+"""Figures as files: the same bytes for the same figure, and names of any kind and length printed literally."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STYLE: dict[Any, Any] = {"pdf.fonttype": 42, "savefig.dpi": 150}
 def encode(figure: Figure, name: str) -> tuple[dict[str, bytes], list[str]]:
     """Return {suffix: content} of a figure, and a note for every text that is shortened.
 
-    Dollars are dollars: use Unicode for formulas.
+    Dollar signs are printed: use Unicode for formulas.
     """
     notes = _settle(figure)
     content = {}
@@ -61,7 +61,7 @@ def _settle(figure: Figure) -> list[str]:
 
 
 def _texts(figure: Figure) -> Iterator[Text]:
-    """Yield every text but those of ticks, which their axis writes anew."""
+    """Yield every text but those of ticks, which their axis writes again."""
     ticks = {id(text) for axes in figure.axes for axis in (axes.xaxis, axes.yaxis) for text in axis.findobj(Text)}
     ticks -= {id(axis.get_label()) for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)}
     yield from (text for text in figure.findobj(Text) if id(text) not in ticks)

@@ -36,7 +36,7 @@ PAGE_LINES = 42
 
 
 class Mark(StrEnum):
-    """How a cell stands out in its column."""
+    """How a cell is highlighted in its column."""
 
     NONE = ""
     BEST = "best"
@@ -103,7 +103,7 @@ class Table:
         """Return the table with the best and second-best mean of each ranked column marked."""
         cells = [list(row) for _, row in self.rows]
         for position, column in enumerate(self.columns):
-            # rounded as printed, so that cells that look equal are marked alike
+            # rounded as printed, so that cells that look equal get the same mark
             means = [_comparable(row[position], column.digits) for row in cells]
             best = sorted({mean for mean in means if mean is not None}, reverse=True)[:2]
             if not column.rank or len(best) < 2:
@@ -116,7 +116,7 @@ class Table:
     def to_latex(self) -> str:
         """Return a booktabs fragment to `\\input`; needs the package booktabs alone.
 
-        Long names and headers are broken into lines. Caption and notes stand in comments: a paper has its own.
+        Long names and headers are broken into lines. Caption and notes are comments: a paper has its own.
         """
         lines = self._latex_header()
         lines += ["\\midrule", *["\\benchhead"] * self.is_long]
@@ -220,7 +220,7 @@ def _cell_height(text: str) -> int:
 
 
 def _comparable(cell: Cell, digits: int) -> float | None:
-    """Return the mean as printed, or None for what cannot be best."""
+    """Return the mean as printed, or None for a cell that cannot be best."""
     return None if cell.mean is None or math.isnan(cell.mean) else round(cell.mean, digits)
 
 
@@ -243,6 +243,6 @@ def _pipes(cells: Iterable[str]) -> str:
 
 
 def _markdown(text: str) -> str:
-    """Return text that Markdown prints as it stands, on one line; underscores inside words mean nothing there."""
+    """Return text that Markdown prints literally, on one line; underscores inside words mean nothing there."""
     escaped = re.sub(r"([\\`*<|~$&]|(?<!\w)_|_(?!\w))", r"\\\1", text)
     return "<br>".join(escaped.splitlines())

@@ -20,7 +20,7 @@ MAX_CELLS = 10_000
 MAX_CLASSES = 60
 """Classes up to which a confusion matrix is also drawn."""
 ENVIRONMENT = ("modalbench", "git", "host", "platform", "python", "device", "gpu", "threads", "packages")
-"""What of env.json is shown. Not the command line: it is nobody's business but the user's."""
+"""What of env.json is shown. Not the command line, which is private to the user."""
 
 
 def run_id(run: RunView) -> str:
@@ -33,7 +33,7 @@ def describe(run: RunView, group: str, folder: str) -> Page:
 
     Args:
         run: with a spec.
-        group: the sweep; the comparison that the run stands in if empty.
+        group: the sweep; if empty, the comparison that the run belongs to.
         folder: of the run, below the output folder.
     """
     spec = run.spec
@@ -67,7 +67,7 @@ def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Scalar]]:
 
 
 def conclude(run: RunView) -> Ending:
-    """Return what is known of a run that nobody works on."""
+    """Return what is known of a run that no process works on."""
     is_done = run.status.state is State.DONE and run.record is not None
     cause = run.problem or run.status.cause
     summary: dict[str, Scalar] = {"state": str(run.status.state), "attempts": run.status.attempts, "cause": cause}
@@ -112,7 +112,7 @@ def _confusions(run: RunView) -> dict[str, Any]:
         heads = [head for head in heads if head in pq.read_schema(run.folder.predictions).names]
         chosen = [("rule", "==", run.spec["recipe"]["selection"])]
         table = pq.read_table(run.folder.predictions, columns=["label", *heads], filters=chosen)
-    except (OSError, pa.ArrowInvalid):  # what is wrong with the files of a run is for `bench status` to say
+    except (OSError, pa.ArrowInvalid):  # `bench status` reports what is wrong with the files of a run
         return {}
     if not len(table):
         return {}

@@ -1,4 +1,4 @@
-"""The mirror itself: follows the files of runs and tells the tools. Body of a process of its own."""
+"""The mirror itself: follows the files of runs and passes them on to the tools, in a process of its own."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LOOK = 1.0
 LETTING_GO = 2.0
 """Seconds that a process may take to let go of a run that it has finished."""
 OVER = (State.DONE, State.FAILED, State.CANCELLED)
-"""States that no longer change by themselves."""
+"""States that change no more by themselves."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Job:
     trackers: Sequence[str]
     tasks: Sequence[Task]
     upload: bool = False
-    """Bring runs that are over to a server, instead of following runs at work."""
+    """Upload finished runs to a server, instead of following unfinished ones."""
     is_dry: bool = False
     """Only say what would be uploaded."""
 
@@ -85,7 +85,7 @@ class Follower:
     def step(self, is_last: bool) -> None:
         """Look at the run once; with `is_last`, close its page in whatever state the run is.
 
-        Never raises: what goes wrong is put on record, and the run is left to `bench sync`.
+        Never raises: what goes wrong is recorded, and the run is left to `bench sync`.
         """
         digest = ""
         try:
@@ -98,7 +98,7 @@ class Follower:
             self._feed()
             if ended:
                 self._finish(digest)
-        except Exception as error:  # whatever a tool raises must not keep the others from being told
+        except Exception as error:  # whatever one tool raises must not keep data from the others
             problem = (
                 str(error) if isinstance(error, TrackError) else " ".join(f"{type(error).__name__}: {error}".split())
             )
@@ -120,7 +120,7 @@ class Follower:
         return True
 
     def _feed(self) -> None:
-        """Tell the tool the epochs that it does not know."""
+        """Send the tool the epochs that it does not have."""
         assert self._mirror is not None
         size = self.folder.size_of("history.jsonl")["history.jsonl"]
         if size == self._size:
@@ -144,7 +144,7 @@ class Follower:
 
 
 def tell_run(folder: RunFolder, words: str) -> None:
-    """Add a line to the log of a run, once nobody works on it who might be writing there from another machine."""
+    """Add a line to the log of a run, once no process, on this machine or another, may still be writing there."""
     end = time.monotonic() + LETTING_GO
     while folder.is_alive():
         if time.monotonic() > end:
@@ -180,7 +180,7 @@ def follow(job: Job, over: threading.Event) -> None:
 
 
 def upload(job: Job) -> Iterator[Mapping[str, str]]:
-    """Bring runs that are over to their tool's server, and yield what became of each."""
+    """Upload finished runs to their tool's server, and yield the outcome of each."""
     ledger = Ledger(Path(job.out))
     for name in job.trackers:
         try:
@@ -212,7 +212,7 @@ def _upload(follower: Follower, is_dry: bool) -> tuple[str, str]:
 
 
 UPLOADED, THERE, MISSING, WAITS, FAILED = "uploaded", "there", "to upload", "waits", "failed"
-"""What can become of a run that is to be uploaded."""
+"""Outcomes of an upload."""
 
 
 def is_uploaded(entry: Entry, run: RunView, target: str) -> bool:

@@ -1,4 +1,4 @@
-"""What is to be mirrored and what has been, on disk, so that no process needs to remember it.
+"""What is to be mirrored and what has been, on disk, so that no process has to remember it.
 
 <out>/.track/
     asked/<digest>.json          runs that a command was to mirror, and their sweep
@@ -31,7 +31,7 @@ class Entry:
     digest: str
     """Of what was mirrored."""
     place: str = ""
-    """Where it can be seen; empty if nowhere."""
+    """Where it can be seen; empty if it cannot."""
     is_remote: bool = False
     problem: str = ""
     """What did not arrive or went elsewhere, and why; empty if nothing."""
@@ -52,7 +52,7 @@ class Ledger:
         return self.path / "log.txt"
 
     def ask(self, trackers: Sequence[str], group: str, folders: Sequence[str]) -> None:
-        """Note that runs are to be mirrored, whatever becomes of the mirrors."""
+        """Record that runs are to be mirrored, even if the mirrors fail."""
         content = to_json({"trackers": sorted(trackers), "group": group, "runs": sorted(folders)})
         write_atomic(self.path / "asked" / f"{hashlib.sha256(content).hexdigest()[:16]}.json", content)
 
@@ -69,7 +69,7 @@ class Ledger:
         write_atomic(self.path / tracker / f"{run}.json", to_json(asdict(entry)))
 
     def entry(self, tracker: str, run: str) -> Entry | None:
-        """Return how mirroring a run ended last; None if it never has."""
+        """Return how mirroring a run ended last time; None if it never has."""
         content = _read(self.path / tracker / f"{run}.json")
         return Entry(**content) if content else None
 
@@ -79,7 +79,7 @@ class Ledger:
         return FileLock(self.path / tracker / f"{run}.lock", timeout=0)
 
     def beat(self) -> None:
-        """Give a sign of life of a mirror."""
+        """Write a mirror's heartbeat."""
         self.path.mkdir(parents=True, exist_ok=True)
         alive, now = self.path / "alive", time.time()
         alive.touch()

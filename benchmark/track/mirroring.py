@@ -1,4 +1,4 @@
-"""Starts a mirror beside a sweep, starts it again should it die, and says in the end what became of it."""
+"""Starts a mirror beside a sweep, restarts it if it dies, and reports its outcome at the end."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from benchmark.track.journal import Entry, Ledger
 STARTS = 3
 """How often a mirror is started in one sweep."""
 PATIENCE = 60.0
-"""Seconds without a sign of life after which a mirror is no longer waited for."""
+"""Seconds without a heartbeat after which a mirror is no longer waited for."""
 SYNC_PATIENCE = 180.0
 """Seconds that uploading one run may take."""
 
@@ -76,7 +76,7 @@ def kill(process: subprocess.Popen[str]) -> None:
 
 
 def sync(job: Job) -> Iterator[Mapping[str, str]]:
-    """Upload runs that are over, and yield what became of each, as `follow.upload` does.
+    """Upload finished runs and yield the outcome of each, as `follow.upload` does.
 
     Raises:
         UserError: when it cannot be begun.
@@ -139,7 +139,7 @@ class Mirroring:
         return self
 
     def tick(self) -> None:
-        """Start the mirror if there is none, or none any more."""
+        """Start the mirror unless one is running."""
         ended = self._process is None or self._process.poll() is not None
         finished = self._process is not None and self._process.returncode == 0
         if not self.job.tasks or not ended or finished or self._problem:
@@ -154,7 +154,7 @@ class Mirroring:
             self._problem = f"the mirror could not be started ({error.strerror})"
 
     def __exit__(self, *error: object) -> None:
-        """Let the mirror finish, as long as it gives signs of life; Ctrl-C ends it at once."""
+        """Let the mirror finish, as long as its heartbeat goes on; Ctrl-C ends it at once."""
         self.tick()
         if self._process is None:
             return
@@ -172,7 +172,7 @@ class Mirroring:
             kill(self._process)
 
     def remarks(self) -> list[str]:
-        """Say what became of the mirrors, a line for each tool and place."""
+        """Report the outcome of the mirrors, a line for each tool and place."""
         return [line for name in self.trackers if self.job.tasks for line in self._remarks(name)]
 
     def _remarks(self, name: str) -> Iterator[str]:

@@ -13,7 +13,7 @@ from benchmark.track.tracker import Ending, Grid, Mirror, Outcome, Page, Tracker
 
 
 class TensorBoardTracker(Tracker):
-    """Mirrors runs to event files, one folder for each run, made anew by each session."""
+    """Mirrors runs to event files, one folder for each run, created again by each session."""
 
     title = "TensorBoard"
 

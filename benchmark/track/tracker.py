@@ -40,7 +40,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Ending:
-    """What a tool is told when nobody works on the run any more."""
+    """What a tool is told when no process works on the run any more."""
 
     state: str
     is_done: bool
@@ -76,7 +76,7 @@ class Mirror(ABC):
 
     @abstractmethod
     def finish(self, ending: Ending) -> Outcome:
-        """Give the tool the rest, and look whether everything has arrived.
+        """Give the tool the rest, and check whether everything has arrived.
 
         Raises:
             TrackError: when it has not.

@@ -1,6 +1,6 @@
 """W&B: on a server where there is a key and the server answers, else offline in the output folder.
 
-Where W&B loses data, waits or falls back without a word, this module looks: it asks the server before it relies on it,
+Where W&B silently loses data, waits or falls back, this module checks: it asks the server before it relies on it,
 bounds every wait, and reads back what was written or asks the server what it has.
 """
 
@@ -104,7 +104,7 @@ class WandbTracker(Tracker):
         return OfflineMirror(self._init(page, "offline"), self, excuse)
 
     def unreachable(self) -> str:
-        """Say why nothing can be sent now; empty if it can. A server that did not answer is not asked all the time."""
+        """Return why nothing can be sent now; empty if it can. A server that did not answer is left alone at first."""
         if self._mode == "offline":
             return "WANDB_MODE=offline"
         if self.is_excused:
@@ -267,7 +267,7 @@ class OnlineMirror(_WandbMirror):
         return {str(path.relative_to(self.run.dir)): path.stat().st_size for path in media.rglob("*") if path.is_file()}
 
     def _missing(self, files: Mapping[str, int], ending: Ending) -> str:
-        """Say what the server lacks; empty if nothing. It may take a while to show what it has."""
+        """Return what is missing on the server; empty if nothing is. It may take a while to show what it has."""
         end = time.monotonic() + SETTLE
         while True:
             missing = self._compare(files, ending)
