@@ -31,7 +31,7 @@ def evaluate(
     """
     import torch
 
-    from benchmark.cli.run_command import resources
+    from benchmark.launch.local import resources
     from benchmark.records import scan
     from benchmark.robustness.evaluator import Evaluator
 

@@ -25,7 +25,7 @@ def ledger(
     as_json: Json = False,
 ) -> None:
     """Print a row for each method: paper, released code, ours, tests, status."""
-    from benchmark.cli.run_command import check_writable
+    from benchmark.launch.driver import check_writable
     from benchmark.registry import METHODS
     from benchmark.report import Artifact, write
     from benchmark.tables.ledger import rows, to_csv, to_latex, to_markdown

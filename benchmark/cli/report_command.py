@@ -79,7 +79,7 @@ def make_reports(
     Raises:
         UserError: when there is no run, or the folder cannot be written.
     """
-    from benchmark.cli.run_command import check_writable
+    from benchmark.launch.driver import check_writable
     from benchmark.report import compare, write
     from benchmark.tables.document import document
 

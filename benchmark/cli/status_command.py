@@ -38,29 +38,29 @@ def status(
 
     Exit code 3 if a run has failed or cannot be read. Only looks: bench run and bench wait start again what died.
     """
+    from benchmark.launch.driver import overview
     from benchmark.records import State
-    from benchmark.slurm.overview import overview
 
-    runs, remark = overview(out)
+    runs, remarks = overview(out)
     if watch and not as_json:
         console = open_console()
         with Live(console=console, refresh_per_second=4) as live:
-            live.update(_picture(runs, out, remark, show_all))
+            live.update(_picture(runs, out, remarks, show_all))
             while any(run.status.state in (State.RUNNING, State.QUEUED) for run in runs):
                 time.sleep(REFRESH)
-                runs, remark = overview(out)
-                live.update(_picture(runs, out, remark, show_all))
+                runs, remarks = overview(out)
+                live.update(_picture(runs, out, remarks, show_all))
     elif as_json:
         sys.stdout.write(json.dumps([as_row(run) for run in runs], indent=1) + "\n")
-        if remark:
+        for remark in remarks:
             open_console(stderr=True).print(remark, markup=False, soft_wrap=True)
     else:
-        open_console().print(_picture(runs, out, remark, show_all))
+        open_console().print(_picture(runs, out, remarks, show_all))
     if any(run.problem or run.status.state is State.FAILED for run in runs):
         raise typer.Exit(SOME_FAILED)
 
 
-def _picture(runs: Sequence[RunView], out: Path, remark: str, show_all: bool) -> Group | str:
+def _picture(runs: Sequence[RunView], out: Path, remarks: Sequence[str], show_all: bool) -> Group | str:
     """Return the table and what is to be said below it."""
     from benchmark.cli.progress import ORDER
 
@@ -74,7 +74,7 @@ def _picture(runs: Sequence[RunView], out: Path, remark: str, show_all: bool) ->
         lines.append(f"{len(runs) - len(shown)} more with --all.")
     if any(run.problem for run in runs):
         lines.append("A damaged run is trained again by the command that made it.")
-    return Group(_table(shown), *map(Text, filter(None, [*lines, remark])))
+    return Group(_table(shown), *map(Text, [*lines, *remarks]))
 
 
 def _table(runs: Sequence[RunView]) -> Table:

@@ -7,16 +7,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from benchmark.launch.launcher import cancel
+from benchmark.launch.launcher import FINAL, cancel
 from benchmark.records import RunFolder, State, Status
 from benchmark.slurm import scheduler
 from benchmark.slurm.submission import Assignment, Registry, Submission, adopt, assignments
 
 PUT_BACK_BY_SLURM = {"BOOT_FAIL", "NODE_FAIL", "PREEMPTED"}
 """Ends after which Slurm itself may put a job back; believed only when seen twice."""
-
-FINAL = (State.DONE, State.FAILED, State.CANCELLED)
-"""States in which nobody works on a run any more unless asked to."""
 
 
 def read_board(registry: Registry) -> dict[str, Assignment]:

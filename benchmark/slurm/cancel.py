@@ -14,16 +14,13 @@ from benchmark.slurm.submission import Registry
 
 
 def cancel_runs(out: Path, runs: Sequence[RunView]) -> None:
-    """Cancel runs that wait or work; others that share a job with them go on.
+    """Take the jobs of runs that wait out of the queue, if they have nothing else to do.
 
-    A launcher at work sees the request within a second and stops its worker. A job that waits, and has nothing else to
-    do, is taken out of the queue.
+    A launcher at work sees the request in a run's folder within a second and stops its worker.
 
     Raises:
         SilentError: when Slurm does not answer; a job that starts later will still see the request.
     """
-    for run in runs:
-        run.folder.ask_to_cancel()
     registry = Registry(out)
     if not registry.path.exists():
         return

@@ -9,82 +9,61 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmark.errors import Problem, UserError
-from benchmark.launch.executors import Executor
+from benchmark.launch.executors import Executor, quiet
+from benchmark.launch.launch_options import LaunchOptions
+from benchmark.launch.sweep_record import write_spec
 from benchmark.plan.snapshot import Snapshot, take_snapshot
 from benchmark.plan.spec import RunSpec
-from benchmark.records import RunFolder, State, Status
+from benchmark.records import RunFolder, RunView, State, Status
 from benchmark.registry import DATASETS, METHODS
+from benchmark.settings import Settings, parse_settings
 from benchmark.slurm import scheduler
-from benchmark.slurm.board import FINAL, PUT_BACK_BY_SLURM, give_up, note_end, read_board
+from benchmark.slurm.board import PUT_BACK_BY_SLURM, give_up, note_end, read_board
+from benchmark.slurm.cancel import cancel_runs
+from benchmark.slurm.overview import overview
 from benchmark.slurm.preflight import check_cluster, sbatch_options
-from benchmark.slurm.profile import Profile, Request, check_names
+from benchmark.slurm.profile import Profile, Request, check_names, read_profile
 from benchmark.slurm.scheduler import SilentError
-from benchmark.slurm.submission import Assignment, Registry, Submission, Terms
+from benchmark.slurm.submission import Assignment, Registry, Submission
 from benchmark.slurm.task import Task
 
 FILES_PATIENCE = 30.0
 """Seconds that the output of a job that failed may take to be seen here."""
 
 
-@dataclass(frozen=True)
-class Options:
-    """What the command line says about runs on a cluster."""
+class Known(Settings):
+    """What is on record of a sweep, to go on with it as it was submitted. Paths are below the output folder."""
 
-    out: Path
-    data_root: Path | None
-    device: str
-    threads: int
-    force: bool = False
-    snapshot: Snapshot | None = None
-    """The code to run; a snapshot of what it is now if none is given."""
-
-
-def sleep(seconds: float, tick: Callable[[], None]) -> None:
-    """Wait, and show progress meanwhile."""
-    end = time.monotonic() + seconds
-    while (left := end - time.monotonic()) > 0:
-        tick()
-        time.sleep(min(0.5, left))
+    cluster: str
+    profile: Profile
+    snapshot: str
+    plugins: dict[str, str]
+    """Where the copy of each plugin file is, by the path of the original."""
 
 
 class SlurmExecutor(Executor):
     """Job arrays, one for each kind of request, watched until every run is done or failed."""
 
+    places = "CLUSTER"
+    outlives = True
     farewell = "No longer watching; jobs go on. bench status, bench wait and bench cancel know them."
 
-    def __init__(
-        self,
-        options: Options,
-        cluster: str,
-        profile: Profile,
-        tell: Callable[[str], None],
-        detach: bool = False,
-        retry_failed: bool = True,
-    ) -> None:
-        """Take where to submit.
-
-        Args:
-            options: how to train.
-            cluster: name of the profile.
-            profile: what to ask for.
-            tell: shows the user a line.
-            detach: return as soon as everything is submitted.
-            retry_failed: train again what has failed or was cancelled before.
-        """
-        self.options = replace(options, out=options.out.absolute())
-        self.cluster = cluster
-        self.profile = profile
-        self.tell = tell
-        self.detach = detach
-        self.retry_failed = retry_failed
-        self.registry = Registry(self.options.out)
-        self.at_a_time = max(profile.throttle, 1) * profile.room(profile.per_gpu)
+    def __init__(self, options: LaunchOptions, tell: Callable[[str], None] = quiet) -> None:
+        super().__init__(options, tell)
+        self.registry = Registry(options.out)
+        self.cluster = ""
+        """Name of the profile."""
+        self.profile = Profile()
+        """What to ask for."""
+        self.snapshot = Snapshot(Path(), {})
+        """The code to run."""
+        self.retry_failed = True
+        """Whether to train again what has failed or was cancelled before."""
         self._ours: set[str] = set()
         """Folders of runs that have been at work, or submitted, since this driver began."""
         self._told: set[str] = set()
@@ -95,44 +74,78 @@ class SlurmExecutor(Executor):
         self._unheard: dict[str, float] = {}
         """Jobs that failed without output, and when that was first seen."""
 
-    def run(self, specs: Sequence[RunSpec], tick: Callable[[], None]) -> None:
-        self.begin(specs)
-        while self.step() and not self.detach:
-            sleep(self.profile.poll, tick)
-        tick()
-
-    def begin(self, specs: Sequence[RunSpec]) -> None:
-        """Take runs to bring to their end.
-
-        Raises:
-            UserError: with everything that would keep their jobs from running.
-        """
+    def prepare(self, specs: Sequence[RunSpec]) -> dict[str, Any]:
+        options = self.options
+        typed = {"per_gpu": options.per_gpu, "retries": options.retries, "throttle": options.jobs}
+        changes = {key: value for key, value in typed.items() if value is not None}
+        self.cluster, self.profile = read_profile(options.cluster, options.place, changes)
         methods = {*METHODS.known(), *(spec.method.name for spec in specs)}
         datasets = {*DATASETS.known(), *(spec.dataset.name for spec in specs)}
         check_names(self.profile, methods, datasets, f"cluster {self.cluster}")
         requests = {request.model_dump_json(): request for request in map(self.profile.request_for, specs)}
-        check_cluster(self.options.out, requests.values())
+        check_cluster(options.out, requests.values())
+        sources = [p.source for spec in specs for p in (spec.method, spec.dataset) if p.source.endswith(".py")]
+        self.snapshot = take_snapshot(options.out / ".snapshots", sources)
+        known = Known(
+            cluster=self.cluster,
+            profile=self.profile,
+            snapshot=str(self.snapshot.path.relative_to(options.out)),
+            plugins={
+                source: str(Path(copy).relative_to(options.out)) for source, copy in self.snapshot.plugins.items()
+            },
+        )
+        return self._take(known).model_dump(mode="json")
+
+    def _take(self, known: Known) -> Known:
+        """Work as it is on record."""
+        out = self.options.out
+        self.cluster, self.profile = known.cluster, known.profile
+        copies = {source: str(out / copy) for source, copy in known.plugins.items()}
+        self.snapshot = Snapshot(out / known.snapshot, copies)
+        self.at_a_time = max(self.profile.throttle, 1) * self.profile.room(self.profile.per_gpu)
+        return known
+
+    def run(self, specs: Sequence[RunSpec]) -> Generator[float]:
         self._unfinished = {self._name(spec): spec for spec in specs}
         if self.options.force:
             self._clear(self._unfinished)
+        while self.step() and not self.options.detach:
+            yield self.profile.poll
+
+    def resume(self, specs: Sequence[RunSpec], known: Mapping[str, Any]) -> Generator[float]:
+        """Go on with the profile and the code that the runs were submitted with."""
+        self._take(parse_settings(Known, known, "what is on record of a sweep on Slurm"))
+        self.retry_failed = False
+        return self.run(specs)
+
+    def overview(self, runs: Mapping[str, RunView]) -> tuple[Mapping[str, RunView], str]:
+        return overview(self.options.out, runs)
+
+    def cancel(self, runs: Sequence[RunView]) -> str:
+        try:
+            cancel_runs(self.options.out, runs)
+        except SilentError as silence:
+            return f"Slurm does not answer ({silence}): jobs that wait will end as soon as they start."
+        return ""
+
+    def logs(self, run: RunView) -> Sequence[Path]:
+        found = self.registry.log_of(run.status.job) if run.status.job else None
+        return [found] if found else []
 
     def step(self) -> bool:
         """Look at queue and folders once and submit what nobody is at work on; tell whether anything is unfinished."""
         self._unfinished = self._look(self._unfinished)
         return bool(self._unfinished)
 
-    @property
-    def unfinished(self) -> list[RunSpec]:
-        return list(self._unfinished.values())
-
     def _name(self, spec: RunSpec) -> str:
         return str(spec.folder(self.options.out).relative_to(self.options.out))
 
     def _clear(self, runs: Mapping[str, RunSpec]) -> None:
-        for folder in runs:
+        for folder, spec in runs.items():
             found = RunFolder(self.options.out / folder)
             if found.path.exists() and not found.is_alive():
                 found.clear()
+                write_spec(spec, found)
 
     def _look(self, unfinished: Mapping[str, RunSpec]) -> dict[str, RunSpec]:
         """Submit what nobody is at work on, and return what is still unfinished."""
@@ -211,15 +224,10 @@ class SlurmExecutor(Executor):
         Raises:
             UserError: when Slurm refuses and there is nothing at work to wait for.
         """
-        sources = [p.source for spec in runs.values() for p in (spec.method, spec.dataset) if p.source.endswith(".py")]
-        snapshot = self.options.snapshot or take_snapshot(self.options.out / ".snapshots", sources)
-        for request, tasks in self._arrays(runs, snapshot):
+        for request, tasks in self._arrays(runs, self.snapshot):
             terms = {
-                "out": str(self.options.out),
-                "data_root": None if self.options.data_root is None else str(self.options.data_root.absolute()),
-                "device": self.options.device, "threads": self.options.threads,
-                "cluster": self.cluster, "profile": self.profile, "request": request,
-                "snapshot": str(snapshot.path), "created": time.time(),
+                "options": self.options, "cluster": self.cluster, "profile": self.profile, "request": request,
+                "snapshot": str(self.snapshot.path), "created": time.time(),
             }  # fmt: skip
             submission = self.registry.add(terms, tasks)
             try:
@@ -317,27 +325,3 @@ def submit(submission: Submission) -> None:
     except (FailedJobError, FailedSubmissionError, OSError) as error:
         raise SilentError(scheduler.last_line(str(error)) or type(error).__name__) from None
     submission.note_job(jobs[0].job_id.partition("_")[0])
-
-
-def resume(registry: Registry, tell: Callable[[str], None]) -> list[SlurmExecutor]:
-    """Return executors that bring to their end what was submitted, each as it was and with the code that it was."""
-    groups: dict[str, tuple[Terms, list[RunSpec]]] = {}
-    with registry.lock():
-        read_board(registry)
-    for submission in registry.open():
-        terms = submission.terms
-        key = str(terms.model_dump(exclude={"request", "created"}))
-        runs = groups.setdefault(key, (terms, []))[1]
-        for task, planned in enumerate(submission.plan):
-            if any(RunFolder(registry.out / run.folder).last_status().state not in FINAL for run in planned):
-                runs += submission.specs_of(task)
-    executors = []
-    for terms, specs in groups.values():
-        data_root = Path(terms.data_root) if terms.data_root else None
-        options = Options(
-            Path(terms.out), data_root, terms.device, terms.threads, snapshot=Snapshot(Path(terms.snapshot), {})
-        )
-        executor = SlurmExecutor(options, terms.cluster, terms.profile, tell, retry_failed=False)
-        executor.begin(list({spec.id: spec for spec in specs}.values()))
-        executors.append(executor)
-    return executors

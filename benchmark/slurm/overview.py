@@ -6,28 +6,33 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from benchmark.records import RunFolder, RunView, State, Status, glance, scan
+from benchmark.records import RunFolder, RunView, State, Status
 from benchmark.slurm import scheduler
 from benchmark.slurm.scheduler import SilentError
 from benchmark.slurm.submission import Assignment, PlannedRun, Registry, assignments
 
 
-def overview(out: Path) -> tuple[list[RunView], str]:
-    """Return every run, those included that so far only a queue knows of, and a remark if something cannot be known."""
-    views = {str(run.folder.path.relative_to(out)): run for run in scan(out, glance)}
+def overview(out: Path, runs: Mapping[str, RunView]) -> tuple[dict[str, RunView], str]:
+    """Return every run, those included that so far only a queue knows of, and a remark if something cannot be known.
+
+    Args:
+        out: output folder.
+        runs: as their folders tell them, by folder below it.
+    """
+    views = dict(runs)
     submissions = Registry(out).open()
     if not submissions:
-        return list(views.values()), ""
+        return views, ""
     try:
         board = assignments([s for s in submissions if s.job], scheduler.queue())
     except SilentError as silence:
-        return list(views.values()), f"Slurm does not answer ({silence}): states are as the run folders tell them."
+        return views, f"Slurm does not answer ({silence}): states are as the run folders tell them."
     for submission in submissions:
         for task in submission.plan:
             for run in task:
                 if run.folder in board:
                     views[run.folder] = _with_job(views.get(run.folder) or _planned(out, run), board[run.folder])
-    return [views[name] for name in sorted(views)], ""
+    return views, ""
 
 
 def _planned(out: Path, run: PlannedRun) -> RunView:

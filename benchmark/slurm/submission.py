@@ -22,6 +22,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from benchmark.launch.launch_options import LaunchOptions
 from benchmark.plan.spec import RunSpec
 from benchmark.records import to_json, write_atomic
 from benchmark.settings import Settings, parse_settings
@@ -35,10 +36,8 @@ LOCK_PATIENCE = 300.0
 class Terms(Settings):
     """How the runs of a submission are trained."""
 
-    out: str
-    data_root: str | None
-    device: str
-    threads: int
+    options: LaunchOptions
+    """As given, with absolute paths."""
     cluster: str
     """Name of the profile."""
     profile: Profile

@@ -14,7 +14,7 @@ from benchmark.plan.spec import RunSpec
 from benchmark.records import RunFolder, State
 from benchmark.slurm.scheduler import requeue
 from benchmark.slurm.submission import Submission, Terms
-from benchmark.train.attempt import STOP_SIGNAL, Attempt
+from benchmark.train.attempt import STOP_SIGNAL
 
 MARGIN = 20.0
 """Seconds before the end of a job's time at which its runs are stopped even in the middle of an epoch; half of the
@@ -42,9 +42,9 @@ def job_number() -> str:
 
 def share_out(terms: Terms) -> Resources:
     """Divide a job's resources among its runs."""
-    request, jobs = terms.request, terms.request.room(terms.profile.per_gpu)
-    device = terms.device if terms.device != "auto" else "cuda" if request.gpus else "cpu"
-    return Resources(jobs, device, request.gpus, terms.threads or max(request.cpus // jobs, 1))
+    options, request, jobs = terms.options, terms.request, terms.request.room(terms.profile.per_gpu)
+    device = options.device if options.device != "auto" else "cuda" if request.gpus else "cpu"
+    return Resources(jobs, device, request.gpus, options.threads or max(request.cpus // jobs, 1))
 
 
 class _Watch:
@@ -53,10 +53,8 @@ class _Watch:
     def __init__(self, terms: Terms, specs: list[RunSpec]) -> None:
         self.terms = terms
         self.specs = specs
-        out = Path(terms.out)
-        self.folders = [RunFolder(spec.folder(out)) for spec in specs]
-        data_root = Path(terms.data_root) if terms.data_root else None
-        attempt = Attempt(out, data_root, heartbeat=terms.profile.heartbeat, job=job_number())
+        self.folders = [RunFolder(spec.folder(terms.options.out)) for spec in specs]
+        attempt = terms.options.attempt(heartbeat=terms.profile.heartbeat, job=job_number(), force=False)
         self.launcher = Launcher(attempt, share_out(terms), terms.profile.retries, patient=False)
         self.deadline = float("inf")
         self.was_told = False
