@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from benchmark.errors import Problem, UserError, nearest
+from benchmark.rules import BEST_VALID, known_rule
 from benchmark.settings import Settings, parse_settings
 
 if TYPE_CHECKING:
@@ -101,8 +102,8 @@ class Recipe(Settings):
     """Drop the last, smaller training batch. Validation and test never drop a sample."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """fp32 is bitwise reproducible; bf16 runs the encoders under autocast, channels last."""
-    selection: Literal["best_valid", "last", "oracle_test"] = "best_valid"
-    """The rule of the main table. All three are computed in every run."""
+    selection: Annotated[str, AfterValidator(known_rule)] = BEST_VALID.name
+    """The rule of the main table, one of `benchmark.rules.RULES`. All of them are computed in every run."""
 
 
 class Protocol(Settings):

@@ -1,9 +1,6 @@
 """What each finished run makes of every test sample, in numbers whose mean over samples is its score.
 
-A share (N,) is the part of a sample in a score. The mean over all samples is the score itself. The mean over
-resampled ones is the score of the resample: exactly for accuracy, where a share is 1 or 0, and to first order for
-macro-F1 and mean average precision, whose shares are the score plus N times its derivative by the sample's weight
-(the infinitesimal jackknife of Efron 1982). So one matrix product resamples a score of many runs.
+See `benchmark.shares` for what they are. Shares of single modalities are those of the headline metric alone.
 """
 
 from __future__ import annotations
@@ -12,13 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from scipy.special import softmax
 
+from benchmark.metrics import FUSED, HEADLINE, METRICS
 from benchmark.processes import in_chunks
 from benchmark.report import Comparison
 
@@ -130,19 +128,21 @@ def answers_of(table: pa.Table, layout: Layout) -> Answers:
     """
     labels = table["label"].to_numpy()
     logits = {name: matrix(table[name]) for name in table.column_names if name not in ("rule", "id", "label")}
-    if "fused" not in logits:
+    if FUSED not in logits:
         raise ValueError("expected fused logits, got none")
-    chances = softmax(logits["fused"], axis=1)
     shares: dict[Score, Share] = {}
     for head, values in logits.items():
-        guesses = values.argmax(1)
-        for rule, rows in layout.rows.items():
-            shares[rule, head, "accuracy"] = guesses[rows] == labels[rows]
-            if head == "fused":
-                f1 = f1_shares(guesses[rows], labels[rows], values.shape[1])
-                shares[rule, head, "macro_f1"] = f1.astype(np.float32)
-                shares[rule, head, "map"] = precision_shares(chances[rows], labels[rows]).astype(np.float32)
+        for metric in METRICS.values():
+            if metric.shares is not None and (head == FUSED or metric is HEADLINE):
+                for rule, rows in layout.rows.items():
+                    shares[rule, head, metric.name] = _small(metric.shares(values[rows], labels[rows]))
     return Answers(layout.ids, shares)
+
+
+def _small(found: NDArray[Any]) -> Share:
+    """Return shares in the least memory that keeps them: truth values, or single precision."""
+    share: Share = found if found.dtype == bool else found.astype(np.float32)
+    return share
 
 
 def matrix(column: pa.ChunkedArray) -> NDArray[np.float32]:
@@ -158,58 +158,3 @@ def matrix(column: pa.ChunkedArray) -> NDArray[np.float32]:
     if not np.isfinite(logits).all():
         raise ValueError("expected finite logits")
     return logits
-
-
-def f1_shares(guesses: NDArray[np.int64], labels: NDArray[np.int64], num_classes: int) -> NDArray[np.float64]:
-    """Return the shares (N,) of the mean over all classes of F1 = 2 hits / (guessed + true)."""
-    hits = np.bincount(labels[guesses == labels], minlength=num_classes)
-    total = np.maximum(np.bincount(guesses, minlength=num_classes) + np.bincount(labels, minlength=num_classes), 1)
-    by_hit, by_member = 2 / total, -2 * hits / total**2
-    slope = np.where(guesses == labels, by_hit[labels], 0.0) + by_member[labels] + by_member[guesses]
-    shares: NDArray[np.float64] = (2 * hits / total).mean() + len(labels) * slope / num_classes
-    return shares
-
-
-def precision_shares(scores: NDArray[np.floating], labels: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the shares (N,) of the mean, over the classes that occur, of average precision by `scores` (N, K).
-
-    AP is the mean over a class's samples i of h_i / c_i: of c_i samples with a score no lower, h_i are of the class.
-    A sample j adds 1 to c_i, and to h_i if it is of the class, wherever its score is no lower than that of i.
-    """
-    count, present = len(labels), np.unique(labels)
-    falling = -scores.T[present]  # (C, N)
-    order = np.argsort(falling, axis=1)
-    falling = np.take_along_axis(falling, order, axis=1)
-    mine = labels[order] == present[:, None]
-    first, last = _ties(falling)
-    covered, hits, members = last + 1.0, _at(np.cumsum(mine, axis=1), last), mine.sum(1, keepdims=True)
-    precision = hits / covered
-    average = (precision * mine).sum(1, keepdims=True) / members
-    parts = (mine / covered, mine * hits / covered**2)
-    below = [_at(np.cumsum(part[:, ::-1], axis=1)[:, ::-1], first) for part in parts]
-    gain = mine * (precision - average + below[0]) - below[1]
-    slope = np.empty_like(gain)
-    np.put_along_axis(slope, order, gain / members, axis=1)
-    shares: NDArray[np.float64] = average.mean() + count * slope.mean(0)
-    return shares
-
-
-def _ties(falling: NDArray[np.floating]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return the first and the last place of each score's equals in falling rows (C, N); (1, N) where all differ.
-
-    Samples of one score stand or fall together: each counts up to the last of its score.
-    """
-    classes, count = falling.shape
-    place = np.arange(count)[None]
-    differs = falling[:, 1:] != falling[:, :-1]
-    if differs.all():
-        return place, place
-    edge = np.ones((classes, 1), bool)
-    first = np.maximum.accumulate(np.where(np.hstack([edge, differs]), place, 0), axis=1)
-    last = np.minimum.accumulate(np.where(np.hstack([differs, edge]), place, count)[:, ::-1], axis=1)[:, ::-1]
-    return first, last
-
-
-def _at(values: NDArray[np.floating], places: NDArray[np.intp]) -> NDArray[np.floating]:
-    """Return the values (C, N) at places (C, N); themselves where the places are (1, N), all in order."""
-    return values if len(places) == 1 < len(values) else np.take_along_axis(values, places, axis=1)

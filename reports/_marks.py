@@ -10,6 +10,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmark.metrics import FUSED, HEADLINE, METRICS
 from benchmark.report import Comparison
 from benchmark.tables.table import Mark
 
@@ -47,7 +48,7 @@ def paired(comparison: Comparison) -> Paired:
     runs, notes = read_all(comparison)
     right: dict[str, dict[int, NDArray[np.bool_]]] = {}
     for method, seed in sorted(runs):
-        share = runs[method, seed].shares[comparison.selection, "fused", "accuracy"]
+        share = runs[method, seed].shares[comparison.selection, FUSED, HEADLINE.name]
         right.setdefault(method, {})[seed] = share.astype(bool, copy=False)
     readable = {method: frozenset(seeds) for method, seeds in right.items()}
     return Paired(marks_of(comparison, runs), right, readable, notes)
@@ -67,7 +68,9 @@ def marks_of(comparison: Comparison, runs: Runs) -> dict[Score, dict[str, Mark]]
         rows = resamples.sums(np.stack([runs[key].shares[score] for key in keys]))
         for (method, seed), row in zip(keys, rows, strict=True):
             sums[method][seed] = row
-        marks[score] = place(mean_scores(comparison, score), partial(p_values, sums, {}))
+        sign = 1 if METRICS[score[2]].higher_is_better else -1
+        means = {method: sign * mean for method, mean in mean_scores(comparison, score).items()}
+        marks[score] = place(means, partial(p_values, sums, {}))
     return marks
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from benchmark.records import RunView
 from benchmark.report import Artifact, Comparison, Report, render, slug
+from benchmark.rules import dagger
 from benchmark.tables.table import Cell, Column, Table
 
 from ._histories import History, histories
@@ -30,15 +31,15 @@ class AblationReport(Report):
 
 def ablation(comparison: Comparison) -> Table:
     """Return the table: accuracies in per cent by the comparison's selection rule, counts at the end of training."""
-    rule, dagger = comparison.selection, "†" if comparison.selection == "oracle_test" else ""
+    rule, mark = comparison.selection, dagger(comparison.selection)
     logs = comparison.once(histories)
     counts = {run.folder.path: classifiers(run, logs.get(run.folder.path)) for run in comparison.runs}
     whole = wholes(comparison)
-    shown: list[tuple[Column, Value]] = [(Column(f"fused{dagger}"), partial(accuracy, rule=rule, head="fused"))]
+    shown: list[tuple[Column, Value]] = [(Column(f"fused{mark}"), partial(accuracy, rule=rule, head="fused"))]
     if any(run.method != run.spec["method"]["name"] for run in comparison.runs) and whole:
         shown.append((Column("Δ", digits=1, rank=False), partial(change, whole=whole, rule=rule)))
     for modality in comparison.modalities:
-        shown.append((Column(f"own{dagger}", modality), partial(accuracy, rule=rule, head=modality)))
+        shown.append((Column(f"own{mark}", modality), partial(accuracy, rule=rule, head=modality)))
         shown.append((Column("probe", modality), partial(probe, modality=modality)))
         if any(modality in found for found in counts.values()):
             shown.append((Column("classifiers", modality, rank=False), partial(count, counts, modality)))
@@ -120,6 +121,6 @@ def notes(comparison: Comparison, columns: Sequence[str]) -> list[str]:
     lines.append(
         "— not run or not defined, ✗ failed"
         + ", n/a unsupported" * bool(comparison.unsupported)
-        + ("; † epoch chosen on the test set." if comparison.selection == "oracle_test" else ".")
+        + ("; † epoch chosen on the test set." if dagger(comparison.selection) else ".")
     )
     return lines

@@ -7,6 +7,7 @@ from typing import Any
 
 from benchmark.records import RunView
 from benchmark.report import Artifact, Comparison, Report, render, slug
+from benchmark.rules import dagger
 from benchmark.tables.table import Column, Table
 
 from ._histories import histories
@@ -101,8 +102,8 @@ def notes(comparisons: Sequence[Comparison]) -> list[str]:
     """Return what a reader must know: how it was measured, and what is missing or failed."""
     lines = []
     for comparison in comparisons:
-        dagger = "†" if comparison.selection == "oracle_test" else ""
-        lines.append(f"{comparison.title}: n = {comparison.num_seeds} seeds, selection {comparison.selection}{dagger}.")
+        rule = comparison.selection + dagger(comparison.selection)
+        lines.append(f"{comparison.title}: n = {comparison.num_seeds} seeds, selection {rule}.")
         lines += comparison.left_out()
     return [
         *lines,

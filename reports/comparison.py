@@ -6,29 +6,26 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from benchmark.metrics import FUSED, HEADLINE, METRICS, PROBE, Metric, present
 from benchmark.records import RunView
 from benchmark.report import Artifact, Comparison, Report, render, slug
+from benchmark.rules import BEST_VALID, ORACLE_TEST, RULES, Rule, dagger
 from benchmark.tables.table import Cell, Column, Mark, Table
 
 from ._answers import Score
 from ._bootstrap import resamples_for
 from ._marks import LEVEL, Paired, paired
 
-RULE_NAMES = {"best_valid": "best valid", "last": "last epoch", "oracle_test": "oracle†"}
-METRIC_NAMES = {"accuracy": "acc", "macro_f1": "macro-F1", "map": "mAP"}
-PROBE = "probe"
-"""The linear probe of the frozen encoder; its predictions are not kept."""
-
 
 class ComparisonReport(Report):
-    about = "methods by data sets, and fused and per-modality scores under the three selection rules"
+    about = "methods by data sets, and fused and per-modality scores under every selection rule"
 
     def build(self, comparisons: Sequence[Comparison]) -> Iterable[Artifact]:
         if comparisons:
             yield from render(summary(comparisons), "comparison")
         for comparison in comparisons:
-            yield from render(fused(comparison, tuple(METRIC_NAMES)), f"fused-{slug(comparison.title)}")
-            yield from render(unimodal(comparison, tuple(RULE_NAMES)), f"unimodal-{slug(comparison.title)}")
+            yield from render(fused(comparison, metrics_of(comparison)), f"fused-{slug(comparison.title)}")
+            yield from render(unimodal(comparison, list(RULES.values())), f"unimodal-{slug(comparison.title)}")
 
     def tables(self, comparisons: Sequence[Comparison]) -> Iterable[Table]:
         for comparison in comparisons:
@@ -37,46 +34,47 @@ class ComparisonReport(Report):
 
 
 def summary(comparisons: Sequence[Comparison]) -> Table:
-    """Return the main table: for each data set accuracy, macro-F1 and mAP of the fused prediction, in per cent."""
+    """Return the main table: for each data set every metric of the fused prediction."""
     methods = sorted({method for comparison in comparisons for method in methods_of(comparison)})
     columns, rows = [], {method: list[Cell]() for method in methods}
     for comparison in comparisons:
-        dagger = "†" if comparison.selection == "oracle_test" else ""
-        for metric, name in METRIC_NAMES.items():
-            columns.append(Column(name, comparison.title + dagger))
-            cells = column(comparison, (comparison.selection, "fused", metric))
+        for metric in metrics_of(comparison):
+            title = comparison.title + dagger(comparison.selection)
+            columns.append(Column(metric.heading, title, metric.digits))
+            cells = column(comparison, (comparison.selection, FUSED, metric.name))
             for method in methods:
                 rows[method].append(cells.get(method, Cell()))
     caption = "Fused test scores (%), mean ± std over seeds"
     return Table(caption, columns, list(rows.items()), notes(comparisons))
 
 
-def fused(comparison: Comparison, metrics: Sequence[str] = ("accuracy",)) -> Table:
+def fused(comparison: Comparison, metrics: Sequence[Metric] = (HEADLINE,)) -> Table:
     """Return the fused scores by each selection rule, and the optimism of choosing on test."""
     columns, cells = [], []
     for metric in metrics:
-        group = f"fused {METRIC_NAMES[metric] if len(metrics) > 1 else metric}"
-        for rule, name in RULE_NAMES.items():
-            columns.append(Column(name, group))
-            cells.append(column(comparison, (rule, "fused", metric)))
-        columns.append(Column("optimism", group))
+        group = f"fused {metric.heading if len(metrics) > 1 else metric.words}"
+        for rule in RULES.values():
+            columns.append(Column(rule.title, group, metric.digits))
+            cells.append(column(comparison, (rule.name, FUSED, metric.name)))
+        columns.append(Column("optimism", group, metric.digits))
         cells.append({method: optimism(comparison, method, metric) for method in methods_of(comparison)})
     caption = f"{comparison.title}: fused test scores (%), mean ± std over seeds"
     return Table(caption, columns, _rows(comparison, cells), notes([comparison]))
 
 
-def unimodal(comparison: Comparison, rules: Sequence[str] = ("best_valid",)) -> Table:
+def unimodal(comparison: Comparison, rules: Sequence[Rule] = (BEST_VALID,)) -> Table:
     """Return each modality's accuracy: by the method's own logits, and by a linear probe of its encoder."""
     columns, cells = [], []
     for modality in comparison.modalities:
         for rule in rules:
-            columns.append(Column(f"own, {RULE_NAMES[rule]}", modality))
-            cells.append(column(comparison, (rule, modality, "accuracy")))
+            columns.append(Column(f"own, {rule.title}", modality))
+            cells.append(column(comparison, (rule.name, modality, HEADLINE.name)))
         columns.append(Column(PROBE, modality))
-        cells.append(column(comparison, ("best_valid", modality, PROBE)))
+        cells.append(column(comparison, (BEST_VALID.name, modality, PROBE)))
     caption = f"{comparison.title}: test accuracy of each modality (%), mean ± std over seeds"
     about_probe = (
-        "probe: linear classifier on the frozen encoder, best valid epoch; unmarked, as its answers are not kept."
+        f"probe: linear classifier on the frozen encoder, {BEST_VALID.label} epoch; unmarked, as its answers are not"
+        " kept."
     )
     return Table(caption, columns, _rows(comparison, cells), [*notes([comparison]), about_probe])
 
@@ -91,7 +89,7 @@ def methods_of(comparison: Comparison) -> list[str]:
 
 
 def column(comparison: Comparison, score: Score) -> dict[str, Cell]:
-    """Return {method: its score in per cent}, marked by test."""
+    """Return {method: its score as printed}, marked by test."""
     marks = comparison.once(paired).marks.get(score, {})
     return {
         method: replace(cell(comparison, method, score), mark=marks.get(method, Mark.NONE))
@@ -100,26 +98,42 @@ def column(comparison: Comparison, score: Score) -> dict[str, Cell]:
 
 
 def cell(comparison: Comparison, method: str, score: Score) -> Cell:
-    """Return a method's score in per cent, or the symbol for why there is none."""
+    """Return a method's score as printed, or the symbol for why there is none."""
     found = [value(run, score) for run in comparison.of(method)]
-    return Cell(tuple(100 * one for one in found if one is not None), comparison.symbol(method))
+    scale = scale_of(score[2])
+    return Cell(tuple(scale * one for one in found if one is not None), comparison.symbol(method))
+
+
+def scale_of(metric: str) -> float:
+    """Return what a recorded value of a metric, or of the probe, is multiplied by for printing."""
+    return (HEADLINE if metric == PROBE else METRICS[metric]).scale
+
+
+def metrics_of(comparison: Comparison) -> list[Metric]:
+    """Return the metrics that have columns: those that some of the runs were scored by."""
+    return comparison.once(_metrics_of)
+
+
+def _metrics_of(comparison: Comparison) -> list[Metric]:
+    entries = [entry for run in comparison.runs if run.record for entry in run.record["rules"].values()]
+    return present(name for entry in entries for name in entry.get("test", {}).get(FUSED, {}))
 
 
 def value(run: RunView, score: Score) -> float | None:
-    """Return a score of a finished run as a fraction; None where the record has none."""
+    """Return a score of a finished run as recorded; None where the record has none."""
     rule, head, metric = score
     entry = run.record["rules"].get(rule, {}) if run.record else {}
     found = entry.get(PROBE, {}).get(head) if metric == PROBE else entry.get("test", {}).get(head, {}).get(metric)
     return None if found is None else float(found)
 
 
-def optimism(comparison: Comparison, method: str, metric: str) -> Cell:
+def optimism(comparison: Comparison, method: str, metric: Metric) -> Cell:
     """Return how far choosing the epoch on test lifts a score over choosing it on validation, in points."""
-    gaps = []
+    gaps, rules = [], (ORACLE_TEST, BEST_VALID)
     for run in comparison.of(method):
-        chosen, honest = (value(run, (rule, "fused", metric)) for rule in ("oracle_test", "best_valid"))
+        chosen, honest = (value(run, (rule.name, FUSED, metric.name)) for rule in rules)
         if chosen is not None and honest is not None:
-            gaps.append(100 * (chosen - honest))
+            gaps.append(metric.scale * (chosen - honest))
     return Cell(tuple(gaps), comparison.symbol(method))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from benchmark.report import Artifact, Comparison, Report, render, slug
+from benchmark.rules import dagger
 from benchmark.tables.table import Column, Table
 
 from ._runs import cell, methods_of
@@ -77,8 +78,7 @@ def protocols(name: str, group: Sequence[Comparison]) -> Table:
     pairs = [(one, other) for one in group if (other := reference_of(one, group))]
     columns = []
     for comparison in group:
-        dagger = "†" if comparison.selection == "oracle_test" else ""
-        title = names[comparison.title] + dagger
+        title = names[comparison.title] + dagger(comparison.selection)
         columns += [Column("fused", title), Column("gain", title, rank=False)]
     for one, other in pairs:
         title = f"{names[one.title]} − {names[other.title]}"

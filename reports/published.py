@@ -13,16 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.errors import Problem, UserError, nearest
+from benchmark.metrics import FUSED, in_tables
 from benchmark.report import Artifact, Comparison, Report, render, slug
+from benchmark.rules import ORACLE_TEST, RULES, title
 from benchmark.tables.table import Cell, Column, Table
 
-from .comparison import METRIC_NAMES, RULE_NAMES, cell
+from .comparison import cell
 
 FOLDER = Path(__file__).parents[1] / "experiments" / "published"
 """Beside this package's folder in a repository and, as `benchmark.experiments`, in a wheel."""
 UNKNOWN = "unknown"
 """A paper's rule of selection where it does not say."""
-RULES = (*RULE_NAMES, UNKNOWN)
 FIELDS = ("paper", "table", "dataset", "method", "head", "metric", "value", "selection", "source", "note")
 """Columns of the files. `dataset` and `method` are our labels, or the paper's words for a method that we do not have;
 `head` is fused or a modality, `value` is in per cent; only a note may be empty."""
@@ -120,7 +121,7 @@ def check(where: str, fields: Mapping[str, str]) -> Iterator[Problem]:
     for name in FIELDS:
         if not fields[name] and name not in ("note", "value"):
             yield Problem(where, f"a {name}", "nothing")
-    for name, known in (("metric", tuple(METRIC_NAMES)), ("selection", RULES)):
+    for name, known in (("metric", [metric.name for metric in in_tables()]), ("selection", [*RULES, UNKNOWN])):
         if fields[name] and fields[name] not in known:
             yield Problem(where, f"a known {name}", repr(fields[name]), nearest(fields[name], known))
     try:
@@ -142,33 +143,33 @@ def beside(comparisons: Sequence[Comparison], figures: Sequence[Figure]) -> Iter
 
 def table_of(comparison: Comparison, figures: Sequence[Figure]) -> Table:
     """Return published and our scores in per cent, and ours minus published in points."""
-    metrics = [metric for metric in METRIC_NAMES if any(figure.metric == metric for figure in figures)]
+    metrics = [metric for metric in in_tables() if any(figure.metric == metric.name for figure in figures)]
     rows: dict[tuple[str, ...], dict[str, Figure]] = {}
     for figure in figures:
         rows.setdefault(figure.row, {})[figure.metric] = figure
-    ours = f"ours, {RULE_NAMES[comparison.selection]}"
+    ours = f"ours, {title(comparison.selection)}"
     columns = [Column("chosen by", rank=False)]
     for metric in metrics:
         names = ("published", "ours, as they", "difference", ours)  # papers print two digits
-        columns += [Column(name, METRIC_NAMES[metric], digits=2, rank=False) for name in names]
+        columns += [Column(name, metric.heading, digits=2, rank=False) for name in names]
     lines = []
     for (paper, table, method, head, rule), by_metric in rows.items():
-        what = f"{method}, {head}" if head != "fused" else method
-        cells = [Cell(symbol=RULE_NAMES.get(rule, rule))]
+        what = f"{method}, {head}" if head != FUSED else method
+        cells = [Cell(symbol=title(rule))]
         for metric in metrics:
-            cells += four(comparison, by_metric[metric], metric) if metric in by_metric else [Cell()] * 4
+            cells += four(comparison, by_metric[metric.name]) if metric.name in by_metric else [Cell()] * 4
         lines.append((f"{what} ({paper}, {table})", cells))
     caption = f"{comparison.title}: published test scores and ours (%), ours as mean ± std over seeds"
     return Table(caption, columns, lines, notes(comparison, figures))
 
 
-def four(comparison: Comparison, figure: Figure, metric: str) -> list[Cell]:
+def four(comparison: Comparison, figure: Figure) -> list[Cell]:
     """Return the published value, ours by the paper's rule, the difference, and ours by the comparison's rule."""
     method = (variants(comparison, figure.method) or [figure.method])[0]
-    honest = cell(comparison, method, (comparison.selection, figure.head, metric))
+    honest = cell(comparison, method, (comparison.selection, figure.head, figure.metric))
     if figure.selection == UNKNOWN:
         return [Cell((figure.value,)), Cell(), Cell(), honest]
-    same = cell(comparison, method, (figure.selection, figure.head, metric))
+    same = cell(comparison, method, (figure.selection, figure.head, figure.metric))
     gaps = tuple(value - figure.value for value in same.values)
     return [Cell((figure.value,)), same, Cell(gaps, same.symbol), honest]
 
@@ -184,9 +185,9 @@ def variants(comparison: Comparison, method: str) -> list[str]:
 def notes(comparison: Comparison, figures: Sequence[Figure]) -> list[str]:
     """Return what a reader must know of the figures: where each comes from, and what is uncertain about it."""
     lines = [
-        f"chosen by: how the paper chose the epoch; oracle† is the best epoch on test. 'as they' is our run by that"
-        f" rule, under {comparison.protocol}; the paper's protocol is its own, and so a difference shows what is to be"
-        " explained and not who is right.",
+        f"chosen by: how the paper chose the epoch; {ORACLE_TEST.title} is the best epoch on test. 'as they' is our run"
+        f" by that rule, under {comparison.protocol}; the paper's protocol is its own, and so a difference shows"
+        " what is to be explained and not who is right.",
         "— no run of ours, or not published; ✗ failed, n/a unsupported.",
     ]
     for method in dict.fromkeys(figure.method for figure in figures):

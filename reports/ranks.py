@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.stats import friedmanchisquare, rankdata, studentized_range
 
+from benchmark.metrics import FUSED, HEADLINE
 from benchmark.report import Artifact, Comparison, Report, render, render_figure, slug
 from benchmark.tables.table import Cell, Column, Mark, Table
 
@@ -87,7 +88,7 @@ def rankings(comparisons: Sequence[Comparison]) -> Iterator[Ranking]:
 
 def accuracies(comparison: Comparison) -> dict[str, float]:
     """Return {method: mean fused test accuracy over seeds}."""
-    return mean_scores(comparison, (comparison.selection, "fused", "accuracy"))
+    return mean_scores(comparison, (comparison.selection, FUSED, HEADLINE.name))
 
 
 def rank(title: str, scores: Mapping[str, Mapping[str, float]], notes: Sequence[str] = ()) -> Ranking:

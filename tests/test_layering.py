@@ -115,7 +115,7 @@ TRAINING = {"torch", "torchvision", "torchaudio", "wandb"}
 
 
 def test_reports_know_records_and_never_training():
-    allowed = core("errors", "processes", "records", "report", "tables.table")
+    allowed = core("errors", "metrics", "processes", "records", "report", "rules", "tables.table")
     assert not told(
         plugins("reports"), lambda module: beyond(module, "benchmark.reports") - allowed | imports_of(module) & TRAINING
     )
@@ -123,7 +123,7 @@ def test_reports_know_records_and_never_training():
 
 def test_pages_know_records_and_never_training():
     pages = [name for name in CORE if name.startswith("benchmark.site")]
-    allowed = core("errors", "protocol", "records", "report", "tables.table")
+    allowed = core("errors", "metrics", "protocol", "records", "report", "rules", "tables.table")
     assert not told(pages, lambda module: beyond(module, "benchmark.site") - allowed | imports_of(module) & TRAINING)
 
 
@@ -133,7 +133,7 @@ def test_only_the_mirrors_know_tracking_tools_and_they_know_records_and_no_train
             return beyond(module, "benchmark.track") - allowed
         return {name for name in imports_of(module) if name.split(".")[0] in ("wandb", "tensorboard")}
 
-    allowed = core("errors", "records", "settings")
+    allowed = core("errors", "metrics", "records", "rules", "settings")
     assert not told(FILES, wrong)
 
 
@@ -217,6 +217,8 @@ def test_nothing_prints_behind_the_consoles_back():
 
 
 RECORDS_SIDE = [
+    "benchmark.metrics",
+    "benchmark.rules",
     "benchmark.records",
     "benchmark.report",
     "benchmark.tables.table",

@@ -10,12 +10,14 @@ from benchmark.records.files import (
     to_json,
     write_atomic,
 )
+from benchmark.records.history import Epoch
 from benchmark.records.status import HEARTBEAT, State, Status
 from benchmark.records.views import RunView, as_seen, glance, scan, view, view_all
 
 __all__ = [
     "HEARTBEAT",
     "SCHEMA",
+    "Epoch",
     "RecordError",
     "RunFolder",
     "RunView",

@@ -18,9 +18,9 @@ from benchmark.records import RunFolder
 from benchmark.robustness import missing_modalities, noisy_inputs
 from benchmark.robustness.missing_modalities import moments_of
 from benchmark.robustness.noisy_inputs import Noise, tokens_of
+from benchmark.rules import BEST_VALID
 from benchmark.seeds import seed_everything
 from benchmark.settings import parse_settings
-from benchmark.train.evaluation import BEST_VALID
 from benchmark.train.execute import describe, load, load_planned
 from benchmark.train.trainer import Feeds, build_method
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from benchmark.metrics import FUSED, HEADLINE
 from benchmark.site.reading import dig, number
 
-FUSED = "fused"
 MOST_VALUES = 20_000
 """Most numbers of all charts of a page; longer histories are shown at every n-th epoch, and say so."""
 
@@ -65,8 +65,8 @@ def curves(history: History, modalities: Sequence[str]) -> Curves:
         found = [number(dig(line, *keys)) for line in shown]
         return [None if value is None else float(f"{scale * value:.5g}") for value in found]
 
-    def accuracy(part: str) -> dict[str, Values]:
-        return {head: series(part, head, "accuracy", scale=100.0) for head in heads}
+    def headline(part: str) -> dict[str, Values]:
+        return {head: series(part, head, HEADLINE.name, scale=HEADLINE.scale) for head in heads}
 
     losses: dict[str, Values] = {}
     groups: dict[str, dict[str, Values]] = {}
@@ -79,11 +79,11 @@ def curves(history: History, modalities: Sequence[str]) -> Curves:
             groups.setdefault(group, {})[part or group] = values
     epochs = [int(number(line.get("epoch")) or 0) + 1 for line in shown]
     learning = [
-        Chart("valid", "Validation accuracy", "%", accuracy("valid")),
+        Chart("valid", f"Validation {HEADLINE.words}", HEADLINE.unit, headline("valid")),
         Chart("loss", "Training loss", "", losses),
     ]
     signals = [Chart(f"signal-{n}", group, "", values) for n, (group, values) in enumerate(sorted(groups.items()))]
-    test = [Chart("test", "Test accuracy", "%", accuracy("test"))]
+    test = [Chart("test", f"Test {HEADLINE.words}", HEADLINE.unit, headline("test"))]
     kept = [[chart for chart in charts if _has_values(chart)] for charts in (learning, signals, test)]
     return Curves(epochs, every, *kept)
 

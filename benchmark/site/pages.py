@@ -15,10 +15,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from jinja2.utils import htmlsafe_json_dumps
 
 from benchmark import __version__
+from benchmark.metrics import HEADLINE, PROBE
 from benchmark.records import RunView
 from benchmark.report import Artifact, write
+from benchmark.rules import BEST_VALID, RULES
 from benchmark.site.reading import dig, read_history
-from benchmark.site.rows import GLYPHS, RULES, Row, highest_valid, spark, summarise
+from benchmark.site.rows import GLYPHS, Row, highest_valid, spark, summarise
 from benchmark.site.run_page import config_of, configs_script, gather
 from benchmark.tables.table import MISSING
 
@@ -43,7 +45,8 @@ class Pages:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._jinja.globals |= {"live": live, "version": __version__, "GLYPHS": GLYPHS, "RULES": RULES}
+        self._jinja.globals |= {"live": live, "version": __version__, "GLYPHS": GLYPHS}
+        self._jinja.globals |= {"RULES": RULES, "BEST_VALID": BEST_VALID, "HEADLINE": HEADLINE, "PROBE": PROBE}
         self._jinja.filters |= {"percent": percent, "duration": duration, "data": as_data}
 
     def sweep(self, rows: Sequence[Row], files: Iterable[str] = (), alert: str = "") -> bytes:
@@ -152,7 +155,7 @@ def encoded(text: str) -> bytes:
 
 def percent(share: float | None, blank: str = MISSING) -> str:
     """Return a share between 0 and 1 in per cent."""
-    return blank if share is None else f"{100 * share:.1f}"
+    return blank if share is None else HEADLINE.text(share)
 
 
 def duration(seconds: float | None, blank: str = MISSING) -> str:

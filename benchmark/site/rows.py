@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmark.metrics import FUSED, HEADLINE
 from benchmark.records import RunView, State
-from benchmark.site.curve_data import FUSED
+from benchmark.rules import BEST_VALID, RULES
 from benchmark.site.reading import dig, number
 from benchmark.tables.table import FAILED, MISSING
 
@@ -22,9 +23,6 @@ GLYPHS = {
     State.QUEUED: "⋯", State.PLANNED: "○", State.DONE: "✓",
 }  # fmt: skip
 """States in order of urgency, each with a sign, so that colour is not needed to tell them apart."""
-
-RULES = {"best_valid": "best valid", "last": "last", "oracle_test": "oracle†"}
-"""The selection rules by the names that the tables print; a dagger marks the one that looks at test."""
 
 SPARK_POINTS = 40
 """Most points of a small curve."""
@@ -47,7 +45,7 @@ class Row:
     eta: float | None
     """Seconds left of a running run."""
     scores: tuple[float | None, ...]
-    """Fused test accuracy by each of `RULES`."""
+    """Fused test accuracy by each selection rule."""
     own: tuple[tuple[str, float], ...]
     """(modality, test accuracy of its own logits), by the rule of the main table."""
     seconds: float | None
@@ -86,9 +84,9 @@ def summarise(run: RunView, root: Path, history: Sequence[Mapping[str, Any]]) ->
     parts = _parts(run, root)
     record: Mapping[str, Any] = run.record or {}
     state = _state(run)
-    selection = str(dig(run.spec, "recipe", "selection") or next(iter(RULES)))
-    curve = [number(dig(line, "valid", FUSED, "accuracy")) for line in history]
-    chosen = number(dig(record, "rules", "best_valid", "epoch"))
+    selection = str(dig(run.spec, "recipe", "selection") or BEST_VALID.name)
+    curve = [number(dig(line, "valid", FUSED, HEADLINE.name)) for line in history]
+    chosen = number(dig(record, "rules", BEST_VALID.name, "epoch"))
     named = bool(run.dataset)
     return Row(
         page=page_of(run, root),
@@ -101,7 +99,7 @@ def summarise(run: RunView, root: Path, history: Sequence[Mapping[str, Any]]) ->
         epoch=int(number(run.status.epoch) or 0),
         epochs=int(number(run.status.epochs) or number(dig(run.spec, "recipe", "epochs")) or 0),
         eta=_eta(run) if state == State.RUNNING else None,
-        scores=tuple(number(dig(record, "rules", rule, "test", FUSED, "accuracy")) for rule in RULES),
+        scores=tuple(number(dig(record, "rules", rule, "test", FUSED, HEADLINE.name)) for rule in RULES),
         own=_own(record, selection),
         seconds=number(dig(record, "seconds", "total")),
         curve=tuple(value for value in curve if value is not None),
@@ -144,7 +142,7 @@ def _own(record: Mapping[str, Any], rule: str) -> tuple[tuple[str, float], ...]:
     heads = dig(record, "rules", rule, "test")
     if not isinstance(heads, Mapping):
         return ()
-    found = [(str(head), number(dig(heads, head, "accuracy"))) for head in sorted(map(str, heads)) if head != FUSED]
+    found = [(str(head), number(dig(heads, head, HEADLINE.name))) for head in sorted(map(str, heads)) if head != FUSED]
     return tuple((head, accuracy) for head, accuracy in found if accuracy is not None)
 
 
@@ -174,7 +172,7 @@ def spark(row: Row, highest: float) -> Spark | None:
         return round(x, 1), round(y, 1)
 
     points = " ".join(f"{x:g},{y:g}" for x, y in map(place, kept))
-    words = f"{len(values)} epochs, validation accuracy from {100 * values[0]:.1f} to {100 * values[-1]:.1f} %"
+    words = f"{len(values)} epochs, validation {HEADLINE.words} from {100 * values[0]:.1f} to {100 * values[-1]:.1f} %"
     if row.chosen is not None:
         words += f", chosen epoch {row.chosen + 1}"
     return Spark(points, None if row.chosen is None else place(row.chosen), words)

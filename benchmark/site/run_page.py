@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
+from benchmark.metrics import FUSED, HEADLINE, PROBE, Metric, present
 from benchmark.records import RunView
+from benchmark.rules import BEST_VALID, RULES
 from benchmark.site.command import reproduce, typed
-from benchmark.site.curve_data import FUSED, Curves, curves
+from benchmark.site.curve_data import Curves, curves
 from benchmark.site.predictions import as_data
 from benchmark.site.reading import dig, flatten, number, read_env, read_history, read_log
-from benchmark.site.rows import RULES, Row
+from benchmark.site.rows import Row
 
 MOST_LETTERS = 2000
 """Most letters of one value of the settings or of the environment."""
-METRICS = {"accuracy": "acc", "macro_f1": "F1", "map": "mAP"}
+
+Score = tuple[Metric, float | None]
+"""What a run is scored by, and its score."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,7 @@ class RunPage:
 
     row: Row
     facts: Mapping[str, str]
-    scores: Sequence[tuple[str, Sequence[float | None]]]
+    scores: Sequence[tuple[str, Sequence[Score]]]
     """(head, its metrics by rule, then its probe)"""
     chosen: Sequence[tuple[str, int | None]]
     """(rule, the epoch it chose, from 1)"""
@@ -41,7 +45,8 @@ class RunPage:
     attempts: Sequence[str]
     log: str
     log_is_cut: bool
-    metrics: Mapping[str, str] = field(default_factory=lambda: METRICS)
+    metrics: Sequence[Metric]
+    """Those that have columns."""
 
     @property
     def data(self) -> dict[str, Any]:
@@ -50,7 +55,7 @@ class RunPage:
         charts = {chart.key: asdict(chart) for charts in groups for chart in charts}
         return {
             "page": self.row.page, "epochs": self.curves.epochs, "charts": charts, "predictions": self.predictions,
-            "rules": RULES, "config": dict(self.config),
+            "rules": {name: rule.title for name, rule in RULES.items()}, "config": dict(self.config),
         }  # fmt: skip
 
 
@@ -78,6 +83,7 @@ def gather(run: RunView, row: Row) -> RunPage:
         attempts=_attempts(run),
         log=log,
         log_is_cut=log_is_cut,
+        metrics=_metrics(record),
     )
 
 
@@ -128,15 +134,24 @@ def _epoch(value: Any) -> int | None:
     return None if found is None else int(found) + 1
 
 
-def _scores(record: Mapping[str, Any], modalities: Sequence[str]) -> list[tuple[str, list[float | None]]]:
-    """Return for each head its metrics under each rule, and the accuracy of its probe."""
+def _scores(record: Mapping[str, Any], modalities: Sequence[str]) -> list[tuple[str, list[Score]]]:
+    """Return for each head its metrics under each rule, and that of its probe."""
     if not record:
         return []
-    rows = []
+    rows, metrics = [], _metrics(record)
     for head in (FUSED, *modalities):
-        values = [number(dig(record, "rules", rule, "test", head, metric)) for rule in RULES for metric in METRICS]
-        rows.append((head, [*values, number(dig(record, "rules", "best_valid", "probe", head))]))
+        values = [
+            (metric, number(dig(record, "rules", rule, "test", head, metric.name)))
+            for rule in RULES
+            for metric in metrics
+        ]
+        rows.append((head, [*values, (HEADLINE, number(dig(record, "rules", BEST_VALID.name, PROBE, head)))]))
     return rows
+
+
+def _metrics(record: Mapping[str, Any]) -> list[Metric]:
+    """Return the metrics that the run was scored by."""
+    return present(str(name) for rule in RULES for name, _ in _items(dig(record, "rules", rule, "test", FUSED)))
 
 
 def _predictions(run: RunView) -> tuple[dict[str, Any] | None, str]:

@@ -7,14 +7,13 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from benchmark.metrics import FUSED, HEADLINE, METRICS, PROBE
 from benchmark.records import RunView, State
 from benchmark.track.tracker import Ending, Grid, Page, Scalar
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-METRICS = ("accuracy", "macro_f1", "map", "loss")
-"""Columns of the table of scores."""
 MAX_CELLS = 10_000
 """Cells of a confusion matrix that tools show at most; the most frequent ones."""
 MAX_CLASSES = 60
@@ -94,9 +93,10 @@ def _scores(record: Mapping[str, Any]) -> Grid:
     for rule, entry in record["rules"].items():
         for split in ("valid", "test"):
             for head, scores in entry.get(split, {}).items():
-                rows.append([rule, entry["epoch"], split, head, *(scores.get(metric) for metric in METRICS)])
-        for head, accuracy in entry.get("probe", {}).items():
-            rows.append([rule, entry["epoch"], "test", f"{head} (probe)", accuracy, None, None, None])
+                rows.append([rule, entry["epoch"], split, head, *(scores.get(name) for name in METRICS)])
+        for head, value in entry.get("probe", {}).items():
+            found = [value if metric is HEADLINE else None for metric in METRICS.values()]
+            rows.append([rule, entry["epoch"], "test", f"{head} ({PROBE})", *found])
     return Grid(["rule", "epoch", "split", "head", *METRICS], rows)
 
 
@@ -107,7 +107,7 @@ def _confusions(run: RunView) -> dict[str, Any]:
     import pyarrow.parquet as pq
 
     assert run.record is not None
-    heads = ["fused", *run.record["modalities"]]
+    heads = [FUSED, *run.record["modalities"]]
     try:
         heads = [head for head in heads if head in pq.read_schema(run.folder.predictions).names]
         chosen = [("rule", "==", run.spec["recipe"]["selection"])]

@@ -1,18 +1,14 @@
-"""Evaluation: logits, metrics, selection rules, linear probes. Metric definitions stand here and nowhere else."""
+"""Evaluation: logits, their scores, linear probes."""
 
 from __future__ import annotations
-
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from benchmark.method import Method
+from benchmark.metrics import METRICS
 from benchmark.training import Feed
 
 Logits = dict[str, Tensor]
@@ -53,28 +49,14 @@ def score(logits: Logits, labels: Tensor, full: bool = False) -> Scores:
     """Score logits against labels (N,).
 
     Returns:
-        For each head `accuracy`, `macro_f1` (0 for a class without predictions, as in the field's code) and `loss`
-        (cross-entropy); with `full` also `map`, the average precision of each class's softmax column, averaged over the
-        classes that occur.
+        For each head the metrics of every epoch; with `full` all of `METRICS`.
     """
-    from sklearn.metrics import average_precision_score, f1_score
-
-    scores: Scores = {}
     truth = labels.cpu().numpy()
-    for head, values in logits.items():
-        num_classes = values.shape[1]
-        guess = values.argmax(1).numpy()
-        scores[head] = {
-            "accuracy": float((guess == truth).mean()),
-            "macro_f1": float(f1_score(truth, guess, labels=range(num_classes), average="macro", zero_division=0)),
-            "loss": float(F.cross_entropy(values, labels.cpu())),
-        }
-        if full:
-            columns = values.softmax(1).numpy()
-            present = np.unique(truth)
-            precisions = [average_precision_score(truth == k, columns[:, k]) for k in present]
-            scores[head]["map"] = float(np.mean(precisions))
-    return scores
+    chosen = [metric for metric in METRICS.values() if full or metric.each_epoch]
+    return {
+        head: {metric.name: metric.compute(values.numpy(), truth) for metric in chosen}
+        for head, values in logits.items()
+    }
 
 
 def probe(train: NDArray[np.float32], train_labels: Tensor, test: NDArray[np.float32], test_labels: Tensor) -> float:
@@ -89,30 +71,3 @@ def probe(train: NDArray[np.float32], train_labels: Tensor, test: NDArray[np.flo
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
     model.fit(train.astype(np.float64), train_labels.cpu().numpy())
     return float(model.score(test.astype(np.float64), test_labels.cpu().numpy()))
-
-
-@dataclass(frozen=True)
-class Rule:
-    """A way to choose the epoch that is reported."""
-
-    name: str
-    about: str
-    key: Callable[[Mapping[str, Any]], tuple[float, ...]]
-    """What to maximise over the lines of the history; the first epoch wins a tie."""
-    honest: bool = True
-    """Whether it never looks at test."""
-
-
-BEST_VALID = Rule(
-    "best_valid",
-    "highest fused validation accuracy, ties by lower validation loss",
-    lambda line: (line["valid"]["fused"]["accuracy"], -line["valid"]["fused"]["loss"]),
-)
-LAST = Rule("last", "the last epoch", lambda line: (line["epoch"],))
-ORACLE_TEST = Rule(
-    "oracle_test",
-    "highest fused test accuracy, as much of the literature does",
-    lambda line: (line["test"]["fused"]["accuracy"],),
-    honest=False,
-)
-RULES = (BEST_VALID, LAST, ORACLE_TEST)

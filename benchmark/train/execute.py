@@ -30,13 +30,15 @@ from benchmark import __version__
 from benchmark.data import Dataset
 from benchmark.errors import Problem, UserError
 from benchmark.method import Method
+from benchmark.metrics import FUSED, HEADLINE
 from benchmark.plan.snapshot import code_version
 from benchmark.plan.spec import RunSpec, build_dataset, load_method
-from benchmark.records import SCHEMA, RunFolder, State, Status, machine, to_json, write_atomic
+from benchmark.records import SCHEMA, Epoch, RunFolder, State, Status, machine, to_json, write_atomic
+from benchmark.rules import BEST_VALID, LAST, RULES, Rule
 from benchmark.seeds import seed_everything
 from benchmark.train.attempt import BUSY, STOP_SIGNAL, Attempt
 from benchmark.train.cost import flops, num_parameters, peak_memory, start_memory
-from benchmark.train.evaluation import BEST_VALID, LAST, RULES, Logits, Rule, encode, predict, probe, score
+from benchmark.train.evaluation import Logits, encode, predict, probe, score
 from benchmark.train.trainer import Feeds, Trainer, build_method, load_feeds
 
 log = logging.getLogger(__name__)
@@ -193,7 +195,7 @@ def _train(spec: RunSpec, folder: RunFolder, attempt: Attempt, status: Status, s
                 keep = trainer.method.state_dict() if rule is BEST_VALID else None
                 save(folder.checkpoints / f"{rule.name}.pt", {"method": keep, "test": trainer.test_logits})
         save(folder.checkpoints / "last.pt", {**trainer.state(), "total": elapsed()})
-        metric = line["valid"]["fused"]["accuracy"]
+        metric = Epoch(line).score("valid", FUSED, HEADLINE.name)
         status = replace(status, epoch=trainer.epoch, metric=metric, updated=time.time(), stalled=0)
         folder.write_status(status)
     _finish(spec, folder, trainer, build, elapsed)
@@ -224,7 +226,7 @@ def _resume(trainer: Trainer, folder: RunFolder) -> float:
         return 0.0
     try:
         state = load(path)
-        for rule in RULES:
+        for rule in RULES.values():
             if rule is not LAST:
                 load(folder.checkpoints / f"{rule.name}.pt")
         folder.cut_history(state["epoch"])
@@ -244,7 +246,7 @@ def _finish(
     began = time.perf_counter()
     feeds, rules, tables = trainer.feeds, {}, []
     history = folder.read_history()
-    for rule in RULES:
+    for rule in RULES.values():
         seed_everything(spec.seed, "finish", rule.name)
         epoch = trainer.choices[rule.name].epoch
         method, logits = _chosen(rule, trainer, folder, build)

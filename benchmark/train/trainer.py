@@ -12,9 +12,11 @@ import torch
 from benchmark.data import Dataset, TaskSpec, hold_out
 from benchmark.method import Method
 from benchmark.protocol import Recipe
+from benchmark.records import Epoch
+from benchmark.rules import RULES, Rule
 from benchmark.seeds import seed_everything
 from benchmark.settings import Settings
-from benchmark.train.evaluation import RULES, Logits, Rule, Scores, predict, score
+from benchmark.train.evaluation import Logits, Scores, predict, score
 from benchmark.train.gradients import GradientMeter
 from benchmark.training import Feed, Run
 
@@ -123,8 +125,8 @@ class Trainer:
         valid, test = self.evaluate()
         line = {"epoch": self.epoch, **trained, "valid": valid, "test": test}
         improved = []
-        for rule in RULES:
-            key = rule.key(line)
+        for rule in RULES.values():
+            key = rule.key(Epoch(line))
             if rule.name not in self.choices or key > self.choices[rule.name].key:
                 self.choices[rule.name] = Choice(self.epoch, key)
                 improved.append(rule)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from benchmark.reports._answers import f1_shares, precision_shares, read_all
+from benchmark.reports._answers import read_all
 from benchmark.reports._bootstrap import Resamples, average_seeds
 from scipy.special import softmax
 from sklearn.metrics import average_precision_score, f1_score
+
+from benchmark.shares import f1_shares, precision_shares
 
 
 def f1(chances, labels, weights=None):

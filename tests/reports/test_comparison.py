@@ -10,6 +10,7 @@ import pytest
 from benchmark.reports._marks import paired, place
 from benchmark.reports.comparison import ComparisonReport, fused, summary, unimodal
 
+from benchmark.metrics import in_tables
 from benchmark.records import State
 from benchmark.tables.table import FAILED, MISSING, UNSUPPORTED, Mark
 
@@ -98,7 +99,7 @@ def test_marks_agree_with_a_plain_bootstrap(runs, tmp_path, comparison_of, case)
     assert not [p for p in decisive if 0.02 < p < 0.12]
     assert {BEST, SECOND} <= set(expected.values())
     assert marks(summary(comparison_of(tmp_path))) == expected
-    assert marks(fused(*comparison_of(tmp_path)), "last epoch") == expected
+    assert marks(fused(*comparison_of(tmp_path)), "last") == expected
 
 
 def test_the_spread_over_seeds_decides_where_samples_alone_would_not(runs, tmp_path, comparison_of):
@@ -266,9 +267,9 @@ def test_seeds_are_counted_and_exceptions_named(runs, tmp_path, comparison_of):
 
 def test_every_metric_has_every_rule_and_its_optimism(answered, tmp_path, comparison_of):
     answered("a", 0, {"fused": logits_of(right(0.7, 50, 0))}, np.zeros(50, dtype=int))
-    table = fused(*comparison_of(tmp_path), ("accuracy", "macro_f1", "map"))
+    table = fused(*comparison_of(tmp_path), in_tables())
     names = [(column.group, column.name) for column in table.columns]
-    rules = ["best valid", "last epoch", "oracle†", "optimism"]
+    rules = ["best valid", "last", "oracle†", "optimism"]
     assert names == [(f"fused {metric}", rule) for metric in ("acc", "macro-F1", "mAP") for rule in rules]
 
 

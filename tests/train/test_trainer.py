@@ -13,7 +13,8 @@ from benchmark.check.synthetic import Blobs
 from benchmark.check.trained import same_state
 from benchmark.method import Method, Reference
 from benchmark.model import concat_net
-from benchmark.train.evaluation import BEST_VALID, LAST, ORACLE_TEST, RULES
+from benchmark.records import Epoch
+from benchmark.rules import BEST_VALID, LAST, ORACLE_TEST, RULES
 from benchmark.train.trainer import UnownedParameters
 from benchmark.training import NonFiniteLoss
 
@@ -201,7 +202,7 @@ def line(epoch, valid, loss, test):
 def chosen(rule, lines):
     best = None
     for one in lines:
-        if best is None or rule.key(one) > rule.key(best):
+        if best is None or rule.key(Epoch(one)) > rule.key(Epoch(best)):
             best = one
     return best["epoch"]
 
@@ -219,8 +220,8 @@ def test_last_is_the_last_and_oracle_the_first_best_on_test():
 
 
 def test_only_the_oracle_looks_at_test():
-    assert [rule.name for rule in RULES if not rule.honest] == ["oracle_test"]
-    for rule in RULES:
+    assert [rule.name for rule in RULES.values() if not rule.honest] == ["oracle_test"]
+    for rule in RULES.values():
         other = [{**one, "test": {"fused": {"accuracy": -one["test"]["fused"]["accuracy"]}}} for one in LINES]
         assert (chosen(rule, LINES) == chosen(rule, other)) is rule.honest
 
@@ -228,7 +229,7 @@ def test_only_the_oracle_looks_at_test():
 def test_the_trainer_keeps_what_the_rules_choose_from_the_history(trainer):
     subject = trainer(epochs=6)
     history = train(subject)
-    for rule in RULES:
+    for rule in RULES.values():
         assert subject.choices[rule.name].epoch == chosen(rule, history)
 
 

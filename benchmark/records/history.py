@@ -1,0 +1,27 @@
+"""The epochs of a run: the lines of history.jsonl."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One line of a history, `{"epoch", "train", "valid", "test", "gradients", "lr", "samples"}`."""
+
+    line: Mapping[str, Any]
+
+    @property
+    def epoch(self) -> int:
+        """Its number, from 0."""
+        return int(self.line["epoch"])
+
+    def score(self, split: str, head: str, metric: str) -> float:
+        """Return a score on a split, `valid` or `test`.
+
+        Raises:
+            KeyError: when it was not measured.
+        """
+        return float(self.line[split][head][metric])
