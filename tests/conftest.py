@@ -38,6 +38,19 @@ CPU = torch.device("cpu")
 REPO = Path(__file__).parents[1]
 
 
+@pytest.hookimpl(tryfirst=True)  # before tests are selected by their markers
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Move what needs Slurm or real data to the full tier; without its data a test is skipped and says so."""
+    root = Path(os.environ.get("BENCH_DATA", "nowhere"))
+    for item in items:
+        named = [name for mark in item.iter_markers("data") for name in mark.args]
+        if named or item.get_closest_marker("slurm") or item.get_closest_marker("exhaustive"):
+            item.add_marker(pytest.mark.full)
+        for name in named:
+            if not (root / name).is_dir():
+                item.add_marker(pytest.mark.skip(reason=f"no {name} under $BENCH_DATA"))
+
+
 def load(path: Path) -> ModuleType:
     """Import a file beside the tests, which are no package."""
     spec = importlib.util.spec_from_file_location(path.stem, path)

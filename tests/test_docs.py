@@ -26,7 +26,7 @@ def site(tmp_path_factory):
     return folder
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_every_plugin_has_its_place(site):
     for page, kind in {"methods": METHODS, "datasets": DATASETS, "ledger": METHODS}.items():
         text = (site / "reference" / f"{page}.html").read_text(encoding="utf-8")
@@ -34,7 +34,7 @@ def test_every_plugin_has_its_place(site):
         assert not [name for name in kind.known() if anchor.format(name) not in text]
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_every_report_that_the_pages_name_exists(site):
     source = (REPO / "docs/pages/tables.md").read_text(encoding="utf-8")
     table = source.partition("| question | report |")[2].partition("\n\n")[0]
@@ -43,7 +43,7 @@ def test_every_report_that_the_pages_name_exists(site):
     assert named <= set(REPORTS.known())
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_no_page_loads_anything_from_elsewhere(site):
     for page in site.rglob("*.html"):
         text = page.read_text(encoding="utf-8")
@@ -51,7 +51,7 @@ def test_no_page_loads_anything_from_elsewhere(site):
         assert not [one for pair in loaded for one in pair if one.startswith(("http:", "https:", "//"))]
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_the_contract_comes_from_its_docstrings(site):
     text = (site / "reference" / "method.html").read_text(encoding="utf-8")
     assert "Train on one batch, with any number of optimizer steps." in text

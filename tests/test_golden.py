@@ -39,7 +39,7 @@ def test_the_numbers_of_a_method_are_those_of_its_version(golden, check, name):
     assert not problem, problem
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.parametrize("name", sorted(set(METHODS.known()) - {"concat"}))
 def test_the_numbers_of_a_method_on_real_data_are_those_of_its_version(golden, check, name):
     problem = check.method(name, golden.full_cases(name))
@@ -47,7 +47,7 @@ def test_the_numbers_of_a_method_on_real_data_are_those_of_its_version(golden, c
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name == "nvgesture")) for name in DATASETS.known()]
+    "name", [pytest.param(name, marks=[pytest.mark.full] * (name == "nvgesture")) for name in DATASETS.known()]
 )
 def test_the_numbers_of_a_data_set_are_those_of_its_version(check, name):
     problem = check.dataset(name)

@@ -15,7 +15,6 @@ def readme(repo):
     return (repo / "README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.slow
 def test_the_example_method_is_short_and_keeps_the_contract(readme, tmp_path):
     source = re.search(r"```python\n(.*?)```", readme, re.S).group(1)
     assert source.count("\n") < 40

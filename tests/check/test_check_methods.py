@@ -198,7 +198,6 @@ def test_a_broken_method_fails_the_contract_test_of_what_it_breaks(plugin, first
     assert first_failure(plugin("broken", METHOD + body), case.partition(" #")[0])
 
 
-@pytest.mark.slow
 def test_a_complete_method_in_under_40_lines_passes_every_contract_test(plugin):
     assert len(EXAMPLE.strip().splitlines()) < 40
     results = list(check_plugin(plugin("focal", EXAMPLE)))

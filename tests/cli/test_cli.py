@@ -101,7 +101,7 @@ def test_force_trains_again_to_the_same_numbers(bench, copied, again):
 # --- damage --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_a_truncated_record_is_told_by_status_survived_by_report_and_repaired_by_run(bench, copied, again):
     record = one_record(copied)
     whole = record.read_bytes()

@@ -17,7 +17,7 @@ from benchmark.check import check_dataset
 from benchmark.errors import UserError
 
 DATA = Path(os.environ.get("BENCH_DATA", "nowhere"))
-needs_data = pytest.mark.skipif(not (DATA / "fsdd").is_dir(), reason="no fsdd under $BENCH_DATA")
+needs_data = pytest.mark.data("fsdd")
 LENGTHS = (STORED - 1001, STORED, STORED + 801)
 
 
@@ -178,7 +178,7 @@ def test_missing_recordings_are_counted_with_how_to_get_them(made_up):
 
 
 @needs_data
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.parametrize("name", ["avdigits", "avdigits[split=index]"])
 def test_the_real_data_set_keeps_the_contract(name):
     assert not [result for result in check_dataset(name, DATA) if result.failed]

@@ -26,7 +26,7 @@ from benchmark.check import check_dataset
 from benchmark.errors import UserError
 
 DATA = Path(os.environ.get("BENCH_DATA", "nowhere"))
-needs_data = pytest.mark.skipif(not (DATA / "avletters").is_dir(), reason="no avletters under $BENCH_DATA")
+needs_data = pytest.mark.data("avletters")
 
 
 def write_clip(root: Path, name: str, frames: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -16,7 +16,7 @@ from benchmark.errors import UserError
 from benchmark.inputs.lists import Row
 
 DATA = Path(os.environ.get("BENCH_DATA", "nowhere")) / "cremad"
-needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="no cremad under $BENCH_DATA")
+needs_data = pytest.mark.data("cremad")
 BROKEN = {"1076_MTI_NEU_XX", "1076_MTI_SAD_XX", "1064_TIE_SAD_XX", "1064_IEO_DIS_MD"}
 LISTED = (
     "1001_IEO_ANG_HI,ANG\n1001_IEO_HAP_LO,HAP\n1002_TSI_ANG_XX,ANG\n1002_TSI_HAP_XX,HAP\n",

@@ -14,7 +14,7 @@ from benchmark.datasets.ksounds import CLASSES, KSounds, kinetics_name
 from benchmark.errors import UserError
 
 DATA = Path(os.environ.get("BENCH_DATA", "nowhere")) / "ksounds"
-needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="no ksounds under $BENCH_DATA")
+needs_data = pytest.mark.data("ksounds")
 
 
 def open_set(root, **settings):

@@ -16,7 +16,7 @@ from benchmark.check import check_dataset
 from benchmark.errors import UserError
 
 DATA = Path(os.environ.get("BENCH_DATA", "nowhere"))
-needs_data = pytest.mark.skipif(not (DATA / "mosi").is_dir(), reason="no mosi under $BENCH_DATA")
+needs_data = pytest.mark.data("mosi")
 
 TRAIN_VIDEOS, TEST_VIDEOS = 8, 2
 UTTERANCES = [

@@ -18,7 +18,7 @@ from benchmark.errors import UserError
 from benchmark.inputs.transforms import IMAGENET_MEAN, IMAGENET_STD
 
 DATA = Path(os.environ.get("BENCH_DATA", "nowhere"))
-needs_data = pytest.mark.skipif(not (DATA / "mvsa_single").is_dir(), reason="no mvsa_single under $BENCH_DATA")
+needs_data = pytest.mark.data("mvsa_single")
 COUNTS = {"train": 6, "dev": 3, "test": 3}
 
 
@@ -154,7 +154,7 @@ def test_the_fingerprint_follows_photographs_and_lists(made_up):
 
 
 @needs_data
-@pytest.mark.slow
+@pytest.mark.full
 def test_the_real_data_set_keeps_the_contract():
     assert not [result for result in check_dataset("mvsa", DATA) if result.failed]
 

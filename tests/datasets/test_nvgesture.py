@@ -21,7 +21,7 @@ from benchmark.errors import UserError
 from benchmark.inputs.prepare import prepare
 
 DATA = Path(os.environ.get("BENCH_DATA", "nowhere"))
-needs_data = pytest.mark.skipif(not (DATA / "nvgesture").is_dir(), reason="no nvgesture under $BENCH_DATA")
+needs_data = pytest.mark.data("nvgesture")
 TRAIN, TEST = "nvgesture_train_correct_cvpr2016_v2.lst", "nvgesture_test_correct_cvpr2016_v2.lst"
 STORED, SIZE = 36, 32
 LAST = 1 - 2**-24
@@ -281,7 +281,7 @@ def test_flow_is_cut_with_the_window_unless_it_is_to_be_out_of_step(small):
     assert (whole["flow"][:, 0, 0] == 0).all()
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_it_keeps_the_contract_of_a_data_set(made_up):
     prepared(made_up)
     results = list(check_dataset("nvgesture[counts=any,train_frames=80]", made_up.parent))
@@ -299,7 +299,7 @@ def test_each_clip_is_cut_by_itself_alike_alone_and_in_a_batch(made_up):
         assert all(torch.equal(x[0], whole[m][i]) for m, x in alone.items())
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_concat_trains_two_epochs_of_inception_on_it(made_up, trainer):
     train = trainer(dataset=prepared(made_up), epochs=2, batch_size=4)
     before = [parameter.detach().clone() for parameter in train.method.net.parameters()]
@@ -390,7 +390,7 @@ def test_missing_lists_are_named_with_where_to_get_them(tmp_path):
 
 
 @needs_data
-@pytest.mark.slow
+@pytest.mark.full
 def test_real_clips_are_prepared_with_flow_by_raft(tmp_path, monkeypatch, raft):
     """Their colour is at hand as registered to depth, `sk_wrapped.avi`, and stands in for `sk_color.avi`."""
     monkeypatch.setattr(nvgesture, "STORED", 128)

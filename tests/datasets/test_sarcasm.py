@@ -20,9 +20,9 @@ from benchmark.inputs.prepare import prepare
 from benchmark.settings import parse_settings
 
 DATA = Path(os.environ.get("BENCH_DATA", "nowhere"))
-needs_data = pytest.mark.skipif(not (DATA / "sarcasm").is_dir(), reason="no sarcasm under $BENCH_DATA")
-needs_mmsd2 = pytest.mark.skipif(not (DATA / "mmsd2").is_dir(), reason="no mmsd2 under $BENCH_DATA")
-needs_photographs = pytest.mark.skipif(not (DATA / "mvsa_single").is_dir(), reason="no mvsa_single under $BENCH_DATA")
+needs_data = pytest.mark.data("sarcasm")
+needs_mmsd2 = pytest.mark.data("mmsd2")
+needs_photographs = pytest.mark.data("mvsa_single")
 
 LINES = {
     "train": [[str(i), f"word{i % 2} on day {i}", i % 2] for i in range(10)] + [["90", "such # irony", 1]],

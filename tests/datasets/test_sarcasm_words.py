@@ -18,8 +18,8 @@ from benchmark.encoders.words import WordMean
 from benchmark.errors import UserError
 
 DATA = Path(os.environ.get("BENCH_DATA", "nowhere"))
-needs_data = pytest.mark.skipif(not (DATA / "sarcasm").is_dir(), reason="no sarcasm under $BENCH_DATA")
-needs_mmsd2 = pytest.mark.skipif(not (DATA / "mmsd2").is_dir(), reason="no mmsd2 under $BENCH_DATA")
+needs_data = pytest.mark.data("sarcasm")
+needs_mmsd2 = pytest.mark.data("mmsd2")
 
 LINES = {
     "text/train.txt": [
@@ -136,7 +136,7 @@ def test_missing_files_are_named_with_how_to_get_them(made_up):
 
 @needs_data
 @needs_mmsd2
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.parametrize("name", ["sarcasm_words", "sarcasm_words[text=mmsd2]"])
 def test_the_real_data_set_keeps_the_contract(name):
     assert not [result for result in check_dataset(name, DATA) if result.failed]

@@ -20,8 +20,8 @@ from benchmark.inputs.prepare import prepare
 from benchmark.inputs.transforms import random_boxes
 
 DATA = Path(os.environ.get("BENCH_DATA", "nowhere"))
-needs_data = pytest.mark.skipif(not (DATA / "twitter15").is_dir(), reason="no twitter15 under $BENCH_DATA")
-needs_photographs = pytest.mark.skipif(not (DATA / "mvsa_single").is_dir(), reason="no mvsa_single under $BENCH_DATA")
+needs_data = pytest.mark.data("twitter15")
+needs_photographs = pytest.mark.data("mvsa_single")
 
 TRAIN = "index\t#1 Label\t#2 ImageID\t#3 String\t#3 String"
 TEST = "index\t#1 ImageID\t#2 String\t#2 String"  # a name too few, as published

@@ -13,7 +13,7 @@ from benchmark.datasets.vggsound import CLASSES, VggSound
 from benchmark.errors import UserError
 
 DATA = Path(os.environ.get("BENCH_DATA", "nowhere")) / "vggsound"
-needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="no vggsound under $BENCH_DATA")
+needs_data = pytest.mark.data("vggsound")
 WHOLE = '---g-f_I2yQ,1,people marching,test\n--0PQM4-hqg,30,"bird chirping, tweeting",train\n'
 
 

@@ -25,8 +25,7 @@ from benchmark.inputs.media import Facts, Frames, MediaError, probe, read_audio,
 DATA = Path(os.environ.get("BENCH_DATA", "nowhere"))
 
 
-def needs(name):
-    return pytest.mark.skipif(not (DATA / name).is_dir(), reason=f"no {name} under $BENCH_DATA")
+needs = pytest.mark.data
 
 
 def write_video(path, frames, codec="ffv1", pix_fmt="bgr0", fps=30, sound=None, options=None, muxer=None):

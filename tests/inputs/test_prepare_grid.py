@@ -21,7 +21,7 @@ DATA = Path(os.environ.get("BENCH_DATA", "no data root")) / "grid" / "s1"
 COLOURS = {"b": "blue", "g": "green", "r": "red", "w": "white"}
 RATE = 8000
 
-pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="no grid under $BENCH_DATA")
+pytestmark = pytest.mark.data("grid")
 
 
 class Grid(ClipDataset):

@@ -142,7 +142,6 @@ def test_one_job_and_two_give_the_same_bytes(bench, held, tmp_path, undisturbed)
     assert results(tmp_path / "runs") == undisturbed
 
 
-@pytest.mark.slow
 def test_a_killed_run_is_reported_and_resumed_to_the_bytes_of_an_undisturbed_one(
     bench, start, held, tmp_path, wait_until, undisturbed
 ):
@@ -168,7 +167,7 @@ def test_a_killed_run_is_reported_and_resumed_to_the_bytes_of_an_undisturbed_one
     assert results(out) == undisturbed
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_a_run_that_dies_at_ten_points_ends_with_the_bytes_of_one_that_never_did(bench, plugin, blobs, tmp_path):
     command = sweep(plugin("mortal", MORTAL), blobs)
     assert bench(*command, "--on", "inline", "--out", "undisturbed").rc == 0
@@ -185,7 +184,7 @@ def test_a_run_that_dies_at_ten_points_ends_with_the_bytes_of_one_that_never_did
     assert Counter("signal 9" in end for end in run.status.ends) == {True: 4, False: 6}
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_after_its_driver_is_killed_the_same_command_finishes_everything_and_repeats_nothing(
     start, held, tmp_path, wait_until, undisturbed
 ):
@@ -208,7 +207,7 @@ def test_after_its_driver_is_killed_the_same_command_finishes_everything_and_rep
     assert results(out) == undisturbed
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_when_driver_and_workers_die_the_runs_are_interrupted_and_resume(bench, start, held, tmp_path, wait_until):
     out = tmp_path / "runs"
     (tmp_path / "hold0").touch()
@@ -224,7 +223,7 @@ def test_when_driver_and_workers_die_the_runs_are_interrupted_and_resume(bench, 
     assert trained(tmp_path)["s0 epoch 0"] == 1
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_two_launchers_on_one_folder_share_the_work(start, held, tmp_path, wait_until):
     out = tmp_path / "runs"
     (tmp_path / "hold0").touch()  # so that both are surely there at the same time
@@ -251,7 +250,7 @@ def test_a_run_whose_loss_becomes_nan_fails_with_its_cause_and_hurts_no_other(be
     assert "Traceback" in runs[0].folder.log.read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_ctrl_c_stops_the_workers_and_leaves_the_run_to_be_resumed(bench, start, held, tmp_path, wait_until):
     out = tmp_path / "runs"
     (tmp_path / "hold0").touch()

@@ -44,7 +44,7 @@ def test_every_declared_ablation_is_a_setting_that_changes_something(name):
     assert all(first != second for i, first in enumerate(settings) for second in settings[:i])
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_ablate_trains_what_is_missing_and_writes_the_table(bench, blobs, tmp_path):
     options = ("--datasets", blobs, "--epochs", "1", "--on", "inline", "--out", "runs", "--to", "table")
     done = bench("ablate", "etmc", *options)
@@ -56,7 +56,7 @@ def test_ablate_trains_what_is_missing_and_writes_the_table(bench, blobs, tmp_pa
     assert {run["state"] for run in plan.json["runs"]} == {"done"}
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_report_on_an_experiment_says_what_is_missing_and_the_command_that_fills_it(bench, blobs, tmp_path):
     (tmp_path / "x.yaml").write_text(
         f"methods: [concat, late_sum]\ndatasets: [{blobs}]\nepochs: 1\nreports: [ablation]"

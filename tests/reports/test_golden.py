@@ -88,7 +88,7 @@ def cells(content):
     return {tuple(row[:3]): row[3:] for row in rows}
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_every_artefact_has_the_same_bytes_whatever_the_order_and_the_hash_seed(sweep, built, tmp_path):
     first = {path.name: path.read_bytes() for path in built.iterdir()}
     second = build(sweep, tmp_path, 1, 77)
@@ -98,7 +98,7 @@ def test_every_artefact_has_the_same_bytes_whatever_the_order_and_the_hash_seed(
     assert len(first) > 100
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_the_numbers_are_those_of_the_records(sweep, built):
     accuracies = {}
     for run in scan(sweep):
@@ -116,7 +116,7 @@ def test_the_numbers_are_those_of_the_records(sweep, built):
     assert shown["pmr"] == ["", "", "0", "✗"]
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_what_failed_or_is_not_there_is_named_in_every_format(built):
     for suffix in ("md", "tex"):
         text = (built / f"ablation-sound--unified.{suffix}").read_text(encoding="utf-8")
@@ -127,7 +127,7 @@ def test_what_failed_or_is_not_there_is_named_in_every_format(built):
     assert "Partial: " in text
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @needs_latex
 def test_the_document_compiles_and_its_text_has_the_numbers_names_and_marks(built, tmp_path):
     folder = shutil.copytree(built, tmp_path / "report")
@@ -151,7 +151,7 @@ def test_the_document_compiles_and_its_text_has_the_numbers_names_and_marks(buil
     assert {path.name for path in built.glob("*.pdf")} == set(re.findall(r"\\includegraphics\{([^}]+)\}", source))
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @needs_latex
 def test_a_fragment_compiles_alone_in_a_paper_with_booktabs_under_either_font_encoding(built, tmp_path):
     for encoding in ("", "\\usepackage[T1]{fontenc}"):

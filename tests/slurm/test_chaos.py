@@ -13,7 +13,7 @@ import pytest
 
 from benchmark.records import RunView, State, scan
 
-pytestmark = [pytest.mark.slurm, pytest.mark.slow]
+pytestmark = pytest.mark.slurm
 
 METHOD = """
     import time
@@ -97,7 +97,7 @@ class Stage:
         return (self.folder / "ledger").read_text().splitlines()
 
 
-@pytest.mark.parametrize("accounting", ["booked", "unbooked"])
+@pytest.mark.parametrize("accounting", ["booked", pytest.param("unbooked", marks=pytest.mark.exhaustive)])
 def test_whatever_happens_every_run_that_can_finish_does_so_once_with_the_same_numbers(
     accounting, request, bench, start, profile, blobs, tmp_path, wait_until
 ):

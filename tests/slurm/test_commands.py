@@ -12,7 +12,7 @@ import pytest
 from benchmark.records import State, scan
 from benchmark.slurm.submission import Registry
 
-pytestmark = [pytest.mark.slurm, pytest.mark.slow]
+pytestmark = pytest.mark.slurm
 
 FATES = """
     import os

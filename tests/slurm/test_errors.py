@@ -120,7 +120,7 @@ def test_a_full_disk_is_told_with_everything_else(bench, booked, sweep, profile,
     assert not list((tmp_path / "runs").iterdir())
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_a_folder_that_nodes_do_not_see_is_found_out_and_leaves_nothing_in_the_queue(
     bench, booked, sweep, profile, tmp_path, mounts
 ):

@@ -10,7 +10,7 @@ from benchmark.track.content import scalars_of
 pytest.importorskip("tensorboard", reason="TensorBoard is an extra")
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_tensorboard_reads_every_number_table_and_figure(bench, home, sweep, out, only_run):
     done = bench(*sweep[:-1], "tensorboard,wandb")
     assert done.rc == 0, done.said

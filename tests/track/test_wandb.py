@@ -56,7 +56,7 @@ def assert_shows(remote, run):
 # --- offline -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_without_a_key_a_run_is_written_offline_whole_and_nowhere_else(
     mirrored, out, only_run, home, server, sync_by_wandb
 ):
@@ -75,7 +75,7 @@ def test_without_a_key_a_run_is_written_offline_whole_and_nowhere_else(
     assert remote.exit_code == 0
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_tracking_changes_no_number_and_no_id(bench, mirrored, sweep, out, only_run):
     assert mirrored().rc == 0
     first = only_run()
@@ -93,7 +93,7 @@ def test_tracking_changes_no_number_and_no_id(bench, mirrored, sweep, out, only_
 # --- on a server ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_a_run_is_shown_on_the_server_and_the_key_is_written_nowhere(bench, mirrored, sweep, out, only_run, server):
     done = mirrored(env={**server.environment, "WANDB_RUN_ID": "another", "WANDB_NAME": "another"})
     assert done.rc == 0, done.said
@@ -119,7 +119,7 @@ def test_a_run_is_shown_on_the_server_and_the_key_is_written_nowhere(bench, mirr
     assert remote.sessions == sessions, "what is there is left alone"
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_a_run_that_is_killed_and_goes_on_is_one_run_there(bench, mirrored, plugin, out, only_run, server, blobs):
     body = """
         import os, signal
@@ -180,7 +180,7 @@ def mirrors_of(pid):
     return [int(row[0]) for row in rows if int(row[1]) == pid and "benchmark.track" in row[2]]
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.parametrize("online", [True, False])
 def test_a_mirror_that_is_killed_is_started_again_and_misses_nothing(
     start, home, plugin, blobs, tmp_path, out, only_run, server, sync_by_wandb, wait_until, online
@@ -205,7 +205,7 @@ def test_a_mirror_that_is_killed_is_started_again_and_misses_nothing(
 # --- where W&B fails -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("fault", "told"),
     [("hang", "did not answer"), ("deny", "does not take the key"), ("no project", "project not found")],
@@ -226,7 +226,7 @@ def test_a_server_that_takes_nothing_costs_no_run_and_is_told(bench, mirrored, o
     assert_shows(server.runs[identity(only_run())], only_run())
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.parametrize("fault", ["lose rows", "lose files", "cut"])
 def test_a_server_that_loses_what_it_is_sent_is_found_out(bench, mirrored, out, only_run, server, fault):
     server.fault = fault
@@ -249,7 +249,7 @@ def told_at_the_end(done, words):
     assert f"warning: W&B: 1 of 1 runs not mirrored: {words}" in done.said
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_wandb_that_is_not_installed_is_told(mirrored, tmp_path, only_run):
     (tmp_path / "shadow" / "wandb").mkdir(parents=True)
     (tmp_path / "shadow" / "wandb" / "__init__.py").write_text("raise ImportError('No module named wandb')")
@@ -257,7 +257,7 @@ def test_wandb_that_is_not_installed_is_told(mirrored, tmp_path, only_run):
     assert only_run().status.state is State.DONE
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_a_folder_that_cannot_be_written_is_told_and_nothing_goes_elsewhere(mirrored, out, tmp_path, home):
     out.mkdir()
     (out / ".wandb").write_text("a file")
@@ -265,14 +265,14 @@ def test_a_folder_that_cannot_be_written_is_told_and_nothing_goes_elsewhere(mirr
     assert not [path for path in tmp_path.rglob("*run-*") if "wandb" in path.name]
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_notes_that_cannot_be_written_are_told(mirrored, out):
     out.mkdir()
     (out / ".track").write_text("a file")
     told_at_the_end(mirrored(), f"cannot write to {out / '.track'}")
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_a_full_disk_is_told(mirrored, out):
     (out / ".wandb").mkdir(parents=True)
     mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(out / ".wandb")]
@@ -297,7 +297,7 @@ def test_a_tool_that_is_none_is_bad_input(bench, sweep):
 # --- bench sync ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_sync_uploads_what_was_only_offline_once_and_tells_what_it_did(bench, mirrored, out, only_run, server):
     assert mirrored("--seeds", "0-1").rc == 0
     (offline, _) = sorted(out.glob(".wandb/offline-run-*/run-*.wandb"))
@@ -322,7 +322,7 @@ def test_sync_uploads_what_was_only_offline_once_and_tells_what_it_did(bench, mi
     assert [row["outcome"] for row in other.json] == ["to upload"] * 2, "another project has nothing yet"
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_sync_takes_runs_by_name_and_else_only_those_that_were_to_be_mirrored(bench, finished, home, tmp_path, server):
     shutil.copytree(finished, tmp_path / "runs")
     none = bench("sync", "--out", "runs", env=server.environment)
@@ -335,7 +335,7 @@ def test_sync_takes_runs_by_name_and_else_only_those_that_were_to_be_mirrored(be
     assert bench("sync", "nothing", "--out", "runs").rc == 2
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_sync_without_a_key_says_so(bench, finished, home, tmp_path):
     shutil.copytree(finished, tmp_path / "runs")
     done = bench("sync", "*concat*", "--out", "runs", "--json")
@@ -343,7 +343,7 @@ def test_sync_without_a_key_says_so(bench, finished, home, tmp_path):
     assert {(row["outcome"], row["detail"]) for row in done.json} == {("failed", "no API key")}
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_experiment_files_may_say_it_and_name_the_group(bench, home, tmp_path, blobs, server):
     text = f"""
         methods: [concat]
