@@ -87,7 +87,7 @@ class Method(nn.Module, ABC):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """{data set: settings that the literature uses there}, for `--presets`."""
     ledger: ClassVar[Ledger | None] = None
-    """What its row of the ledger report says beside the docstring."""
+    """What its row of the ledger report adds to the docstring."""
     held_out_share: float = 0.0
     """Part of train set aside for `Run.held_out_batches`; may be set in `__init__`."""
 
@@ -117,15 +117,15 @@ class Method(nn.Module, ABC):
     @classmethod
     def unsupported(cls, config: Config, task: TaskSpec) -> str | None:
         """Return why the method is not defined for this task and config, or None if it is."""
-        count, (least, most) = len(task.modalities), cls.modalities
-        if least <= count and (most is None or count <= most):
+        count, (minimum, maximum) = len(task.modalities), cls.modalities
+        if minimum <= count and (maximum is None or count <= maximum):
             return config.unsupported(task)
-        span = f"{spell(least)} or more" if most is None else " to ".join(map(spell, sorted({least, most})))
+        span = f"{spell(minimum)} or more" if maximum is None else " to ".join(map(spell, sorted({minimum, maximum})))
         return f"defined for {span} modalities"
 
     @classmethod
     def expand(cls, task: TaskSpec) -> Sequence[Mapping[str, Any]]:
-        """Return the settings that the method's bare name stands for on a task, one mapping for each run."""
+        """Return the settings that the method's bare name means on a task, one mapping for each run."""
         return ({},)
 
     @abstractmethod
@@ -222,5 +222,5 @@ def load_parts(config: Method.Config) -> list[type[Method]]:
 
 @torch.no_grad()
 def unimodal_losses(out: Outputs, batch: Batch) -> dict[str, Tensor]:
-    """Return the cross-entropy of each modality's own logits, as `loss/<modality>`: logged alike by every method."""
+    """Return the cross-entropy of each modality's own logits, as `loss/<modality>`: the same names in every method."""
     return {f"loss/{m}": F.cross_entropy(z, batch.labels) for m, z in out.unimodal.items()}

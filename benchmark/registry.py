@@ -19,7 +19,7 @@ from typing import Any
 from benchmark.errors import Problem, UserError, nearest
 
 DESCRIPTIONS = frozenset({"about", "ablations", "ledger", "off_switches", "presets", "reference", "variants"})
-"""Class attributes that say something of a plugin and change no number that it makes."""
+"""Class attributes that describe a plugin and change no number that it computes."""
 
 
 @dataclass(frozen=True)

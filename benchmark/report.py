@@ -52,13 +52,13 @@ class Report(ABC):
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs that may stand in one table: the same data, split and recipe."""
+    """Runs that may be in one table: the same data, split and recipe."""
 
     dataset: str
     """Label of the data set with its settings."""
     protocol: str
     title: str
-    """What tells this comparison from the others of a report."""
+    """What distinguishes this comparison from the others of a report."""
     selection: str
     """The rule of the main table."""
     runs: Sequence[RunView]
@@ -92,13 +92,13 @@ class Comparison:
         return str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
 
     def symbol(self, method: str) -> str:
-        """Return what stands for a number that a method does not have: unsupported, failed or missing."""
+        """Return what is printed for a number that a method does not have: unsupported, failed or missing."""
         if method in self.unsupported:
             return UNSUPPORTED
         return FAILED if any(run.status.state is State.FAILED for run in self.of(method)) else MISSING
 
     def left_out(self) -> list[str]:
-        """Say in words which runs a table cannot count, and why."""
+        """Return in words which runs a table cannot count, and why."""
         failed, open_ = dict[tuple[str, str], list[int]](), dict[tuple[str, str], list[int]]()
         for run in self.runs:
             if run.status.state is State.FAILED:

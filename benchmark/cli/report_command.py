@@ -114,7 +114,7 @@ def make_reports(
 
 
 def _planned(experiment: Path, out: Path, data_root: Path | None) -> tuple[list[RunView], Unsupported]:
-    """Return an experiment's runs, finished or not, and what of it is not supported."""
+    """Return an experiment's runs, finished or not, and its unsupported combinations."""
     from benchmark.plan.coverage import planned
     from benchmark.plan.experiment import sweep_of
     from benchmark.plan.sweep import plan
@@ -124,7 +124,7 @@ def _planned(experiment: Path, out: Path, data_root: Path | None) -> tuple[list[
 
 
 def _missing(experiment: Path, runs: Sequence[RunView], out: Path, data_root: Path | None) -> dict[str, Any]:
-    """Say what an experiment lacks and which command fills it."""
+    """Print what is missing of an experiment and the command that trains it."""
     from benchmark.plan.coverage import missing
 
     root = ["--data-root", str(data_root)] if data_root else []

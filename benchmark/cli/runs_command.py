@@ -107,7 +107,7 @@ def retry(names: Names = None, *, changes: Given, as_json: Json = False) -> None
 
 @with_options
 def wait(*, changes: Given, as_json: Json = False) -> None:
-    """Wait until everything that was asked for is done or failed; start again what died meanwhile.
+    """Wait until everything that was asked for is done or failed; restart what has died.
 
     Everything goes on as it was started, on a cluster with the code that it was submitted with, unless options say
     otherwise. Exit code 3 while anything is not done.

@@ -9,6 +9,6 @@ WIDE = 160
 
 
 def console(stderr: bool = False) -> Console:
-    """Return a console for tables and plain lines; highlighting is off, so numbers look alike everywhere."""
+    """Return a console for tables and plain lines; highlighting is off, so numbers look the same everywhere."""
     found = Console(stderr=stderr, highlight=False)
     return found if found.is_terminal else Console(stderr=stderr, highlight=False, width=WIDE)

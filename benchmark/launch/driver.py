@@ -1,6 +1,6 @@
-"""What can be done with runs under an output folder, whatever engine trains them: train, look, cancel, read logs.
+"""What can be done with runs under an output folder, whatever engine trains them: train, watch, cancel, read logs.
 
-The command line and the Python API are parsing and printing over these functions.
+The command line and the Python API parse and print around these functions.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Watch = Callable[[Sequence[RunSpec], Path, int], AbstractContextManager[Tick]]
 """Shows progress of runs, given their folder and how many are trained at a time; what it yields is called often."""
 
 GLANCE = 0.5
-"""Seconds between two looks of whoever shows progress."""
+"""Seconds between two updates of what shows progress."""
 PATIENCE = 20.0
 """Seconds to wait for launchers to see a request to cancel."""
 
@@ -64,7 +64,7 @@ class Work:
     sweep: str = ""
     """Name of the sweep, for mirrors."""
     known: Mapping[str, Any] | None = None
-    """What the engine knew when these runs were started, to go on with them so; None to start them anew."""
+    """What the engine knew when these runs were started, to go on with them as before; None to start them afresh."""
 
 
 def train(
@@ -99,7 +99,7 @@ def train(
 def retry(
     runs: Sequence[RunView], given: Mapping[str, Any], tell: Callable[[str], None] = quiet, watch: Watch = unwatched
 ) -> list[str]:
-    """Let runs go on as they were started, whatever became of them since.
+    """Let runs go on as they were started, whatever has happened to them since.
 
     Args:
         runs: under one output folder.
@@ -123,7 +123,7 @@ def retry(
 def wait(
     out: Path, given: Mapping[str, Any], tell: Callable[[str], None] = quiet, watch: Watch = unwatched
 ) -> tuple[list[RunView], list[str]]:
-    """Wait until everything that was asked for under a folder is over, and start again what died meanwhile.
+    """Wait until everything that was asked for under a folder is over, and restart what has died.
 
     Everything goes on as it was started, with the code that its engine kept, unless options say otherwise.
 
@@ -200,7 +200,7 @@ def drive(work: Sequence[tuple[Executor, Generator[float]]], ticks: Sequence[Tic
     """Have engines take their steps in turn until all are over, and show progress meanwhile.
 
     Raises:
-        KeyboardInterrupt: when the user stopped it, after every engine has let go, with what they say to that.
+        KeyboardInterrupt: when the user stopped it, after every engine has let go, with their messages for the user.
     """
     due = {steps: 0.0 for _, steps in work}
     try:

@@ -1,6 +1,6 @@
 """Where runs are trained: one interface for a run's whole life, and how engines are found.
 
-Every executor trains the same bits; they differ in who waits for whom. An engine of another distribution is one class
+Every executor trains the same bits; they differ in where they train. An engine of another distribution is one class
 derived from `Executor`, declared as an entry point of the group `modalbench.executors`:
 
     [options.entry_points]
@@ -32,13 +32,13 @@ OWN = {
 
 
 def quiet(words: str) -> None:
-    """Show nobody a line."""
+    """Discard a line."""
 
 
 class Executor(ABC):
-    """Brings runs to their end, and knows what became of those it was given.
+    """Trains runs to their end, and knows the outcome of those that it was given.
 
-    What is true about a run stands in its folder. An engine keeps what else it must know under the output folder, in a
+    The state of a run is in its folder. An engine keeps what else it must know under the output folder, in a
     hidden folder of its own, so that another process can go on.
     """
 
@@ -52,7 +52,7 @@ class Executor(ABC):
     """How many runs it trains at a time, to estimate how long a sweep takes; known once they are prepared."""
 
     def __init__(self, options: LaunchOptions, tell: Callable[[str], None] = quiet) -> None:
-        """Take what to do. Reads nothing and asks nobody yet, since it may only be asked for an overview.
+        """Take what to do. Reads nothing and starts nothing yet, since it may only be asked for an overview.
 
         Args:
             options: how to train and where.
@@ -109,7 +109,7 @@ class Executor(ABC):
         """Stop runs whose folders already hold the request to cancel; others that share a job with them go on.
 
         A worker of ours sees the request by itself. What waits in a queue, and has nothing else to do, is to be
-        taken out of it and put on record as cancelled.
+        taken out of it and recorded as cancelled.
 
         Returns:
             A remark if something could not be done; empty if all was.
@@ -117,7 +117,7 @@ class Executor(ABC):
         return ""
 
     def logs(self, run: RunView) -> Sequence[Path]:
-        """Return the files in which the engine keeps what the run's job said beside the run's own log."""
+        """Return the files of output of the run's job that the engine keeps beside the run's own log."""
         return ()
 
 

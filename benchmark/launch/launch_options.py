@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Option:
-    """What is to be said of a field of `LaunchOptions`, which is an option of every command that trains."""
+    """Help and limits of a field of `LaunchOptions`, which is an option of every command that trains."""
 
     help: str
     minimum: int | None = None
-    """The least number that it may be."""
+    """The minimum."""
 
 
 @dataclass(frozen=True)
@@ -70,14 +70,14 @@ class LaunchOptions:
 
     @property
     def place(self) -> str:
-        """What stands after the executor's name, such as a cluster; empty if nothing does."""
+        """The part after the executor's name, such as a cluster; empty if there is none."""
         return self.on.partition(":")[2]
 
     def attempt(self, **own: Any) -> Attempt:
         """Return what a worker is told.
 
         Args:
-            own: fields of `Attempt` that only who starts the worker knows, such as its device.
+            own: fields of `Attempt` that are known only when the worker starts, such as its device.
         """
         from benchmark.train.attempt import Attempt
 
@@ -101,7 +101,7 @@ class LaunchOptions:
 
 @cache
 def launch_options() -> Mapping[str, tuple[Any, Option]]:
-    """Return the type of each field of `LaunchOptions` and what is to be said of it."""
+    """Return the type of each field of `LaunchOptions`, with its help and limits."""
     hints = get_type_hints(LaunchOptions, include_extras=True)
     return {name: (hint.__origin__, hint.__metadata__[0]) for name, hint in hints.items()}
 

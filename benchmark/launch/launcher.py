@@ -1,4 +1,4 @@
-"""Many runs on one machine: each in a process of its own, so that none can hurt another. Imports no torch."""
+"""Many runs on one machine: each in a process of its own, so that none can harm another. Imports no torch."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ back to the kernel, which would clear it again page by page. Evaluation takes 20
 
 
 FINAL = (State.DONE, State.FAILED, State.CANCELLED)
-"""States in which nobody works on a run any more unless asked to."""
+"""States in which no process works on a run unless asked to."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class _Worker:
     process: Any
     slot: int
     unwanted: bool = False
-    """Was stopped because somebody cancelled the run."""
+    """Was stopped because the run was cancelled."""
 
 
 class Launcher:
@@ -153,7 +153,7 @@ class Launcher:
         return RunFolder(spec.folder(self.attempt.out))
 
     def _is_wanted(self, spec: RunSpec) -> bool:
-        """Tell whether a run is still to be started; put on record that it is not."""
+        """Return whether a run is still to be started; record that it is not."""
         folder = self._folder(spec)
         if not folder.is_to_be_cancelled():
             return True
@@ -175,7 +175,7 @@ class Launcher:
         return _Worker(spec, process, slot)
 
     def _signal(self, running: Sequence[_Worker]) -> None:
-        """Tell workers to stop that are to; again each time, since one may not have been listening yet."""
+        """Tell workers to stop that have to; repeated, since one may not have been listening yet."""
         for worker in running:
             if self._folder(worker.spec).is_to_be_cancelled():
                 worker.unwanted = True
@@ -186,7 +186,7 @@ class Launcher:
                 os.kill(worker.process.pid, STOP_SIGNAL)
 
     def _end(self, worker: _Worker, waiting: list[RunSpec], elsewhere: list[RunSpec]) -> None:
-        """Put on record how a worker ended that could not do so itself, and have its run done by others or again."""
+        """Record how a worker ended that could not do so itself, and have its run done by others or again."""
         code, pid = worker.process.exitcode, worker.process.pid
         worker.process.close()
         if code == BUSY:
@@ -225,7 +225,7 @@ def gpu_number(device: str) -> str:
 
 
 def cancel(spec: RunSpec, folder: RunFolder, cause: str = "cancelled") -> None:
-    """Put on record that a run is cancelled."""
+    """Record that a run is cancelled."""
     status = folder.last_status()
     write_atomic(folder.path / "spec.yaml", spec.to_yaml().encode())
     status = replace(status, dataset=spec.dataset.label, method=spec.method.label, seed=spec.seed)
@@ -234,7 +234,7 @@ def cancel(spec: RunSpec, folder: RunFolder, cause: str = "cancelled") -> None:
 
 
 def exit_cause(code: int) -> str:
-    """Say in words why a process ended without saying so itself; shells add 128 to the signal that killed a child."""
+    """Return in words why a process ended that left no reason; shells add 128 to the signal that killed a child."""
     number = -code if code < 0 else code - 128
     if number not in set(signal.Signals):
         return f"the process ended with code {code}; see log.txt"

@@ -21,7 +21,7 @@ from benchmark.settings import Settings, parse_settings
 
 FOLDER = ".sweeps"
 OLD = {".jobs": "slurm"}
-"""Folders by which engines are known that were at work before sweeps were on record."""
+"""Folders that show which engines were at work before sweeps were recorded."""
 
 
 class SweepRecord(Settings):
@@ -40,7 +40,7 @@ class SweepRecord(Settings):
 
 
 def write_sweep(options: LaunchOptions, known: Mapping[str, Any], specs: Sequence[RunSpec], sweep: str = "") -> None:
-    """Put on record that runs are about to be started. Each has a folder with its spec from then on.
+    """Record that runs are about to be started. Each has a folder with its spec from then on.
 
     Args:
         options: how and where, resolved.
@@ -63,7 +63,7 @@ def write_sweep(options: LaunchOptions, known: Mapping[str, Any], specs: Sequenc
 
 
 def write_spec(spec: RunSpec, folder: RunFolder) -> None:
-    """Let a run exist, planned, before anybody works on it; what is there already stays."""
+    """Create the folder of a planned run before any process works on it; what is there already stays."""
     path = folder.path / "spec.yaml"
     if not path.exists():
         write_atomic(path, spec.to_yaml().encode())

@@ -1,4 +1,4 @@
-"""Coverage: what of a plan is on disk, and what is missing, in words."""
+"""Coverage: which runs of a plan are on disk, and which are missing, in words."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def missing(runs: Sequence[RunView]) -> list[str]:
     """Return a line for each data set, method and reason: `dialpad aug: seeds 0, 1 (failed: out of memory)`."""
     gone = sorted((run for run in runs if not run.record), key=_kind)
     lines = []
-    for (dataset, method, why), alike in groupby(gone, _kind):
-        seeds = sorted(run.seed for run in alike)
+    for (dataset, method, why), same in groupby(gone, _kind):
+        seeds = sorted(run.seed for run in same)
         lines.append(f"{dataset} {method}: seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))} ({why})")
     return (
         lines if len(lines) <= SHOWN else [*lines[: SHOWN - 1], f"and {len(lines) - SHOWN + 1} more lines like these"]

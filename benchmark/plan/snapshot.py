@@ -61,7 +61,7 @@ def take_snapshot(folder: Path, plugin_files: Iterable[str]) -> Snapshot:
 
 
 def _package_files() -> Iterator[tuple[str, Path]]:
-    """Yield the files of the package by their place in an installed one, where plugin folders lie inside."""
+    """Yield the files of the package by their path in an installed one, which has the plugin folders inside."""
     inside = {kind.package.rpartition(".")[2]: kind.folder for kind in (METHODS, DATASETS, REPORTS)}
     for place, folder in {"": PACKAGE, **inside}.items():
         for path in folder.rglob("*"):
@@ -94,7 +94,7 @@ def _diff() -> bytes:
 
 
 def _git(*arguments: str) -> str | None:
-    """Ask git about the tree the code runs from; None where there is none."""
+    """Ask git about the tree that the code runs from; None outside a repository."""
     command = ["git", "-C", str(PACKAGE), *arguments]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()

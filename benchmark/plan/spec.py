@@ -42,7 +42,7 @@ class PluginSpec(Settings):
     version: int
     """Version of its numbers, raised by those of its parts."""
     code: str
-    """Digest of what of its code is outside the package, where nobody raises a version; else empty."""
+    """Digest of what of its code is outside the package, where no version is raised; else empty."""
 
 
 class RunSpec(Settings):
@@ -91,7 +91,7 @@ class RunSpec(Settings):
 
 @cache
 def _old_folders(parent: Path, seed: int) -> dict[str, Path]:
-    """Return {id today: folder} of runs from before there were versions, whose folders bear another id.
+    """Return {id today: folder} of runs from before there were versions, whose folders have another id.
 
     Read once in a process, since no new ones come.
     """
@@ -99,7 +99,7 @@ def _old_folders(parent: Path, seed: int) -> dict[str, Path]:
     for path in old_run_paths(parent, seed):
         try:
             spec = parse_settings(RunSpec, RunFolder(path).read_spec(), str(path))
-        except (RecordError, UserError):  # damaged: nobody knows what it was
+        except (RecordError, UserError):  # damaged: what it was cannot be known
             continue
         found[spec.id] = path.relative_to(parent)
     return found

@@ -119,7 +119,7 @@ def plan(sweep: Sweep) -> Plan:
 
 @dataclass(frozen=True)
 class _Data:
-    """A data set of a sweep, with what of it decides the numbers."""
+    """A data set of a sweep, with everything about it that decides the numbers."""
 
     spec: PluginSpec
     task: TaskSpec
@@ -211,7 +211,7 @@ def _choices(
     assigned: Mapping[str, Mapping[str, Any]],
     problems: Problems,
 ) -> list[_Choice]:
-    """Find and import every plugin that the tokens name; `all` stands for every known one."""
+    """Find and import every plugin that the tokens name; `all` means every known one."""
     choices = []
     wanted = [name for token in tokens for name in (every or {} if token == "all" and every else [token])]
     for token in wanted:

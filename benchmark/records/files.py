@@ -33,9 +33,9 @@ SCHEMA = 1
 """Version of record.json; readers skip others and say so."""
 
 LOCK_PATIENCE = 1.0
-"""Seconds to try for a run's lock: those who only ask whether it is held, hold it for an instant themselves."""
+"""Seconds to try for a run's lock: processes that only ask whether it is held hold it for an instant."""
 SILENT_BEATS = 6
-"""After as many heartbeats without a sign of life, a run on another machine counts as dead."""
+"""After as many heartbeats without a heartbeat, a run on another machine counts as dead."""
 
 
 class RecordError(Exception):
@@ -113,9 +113,9 @@ class RunFolder:
         return FileLock(self.path / ".lock", timeout=patience)
 
     def is_locked(self) -> bool:
-        """Tell whether a living process works on this run."""
+        """Return whether a living process works on this run."""
         try:
-            with (self.path / ".lock").open("rb") as stream:  # for reading: the run may be somebody else's
+            with (self.path / ".lock").open("rb") as stream:  # for reading: the run may be another user's
                 fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
@@ -124,7 +124,7 @@ class RunFolder:
         return False
 
     def is_alive(self, status: Status | None = None) -> bool:
-        """Tell whether somebody works on this run, on this machine or another.
+        """Return whether a process works on this run, on this machine or another.
 
         On this machine the lock decides. Whether locks reach other machines depends on the file system, so there a
         run also counts as alive while its heartbeat is fresh.
@@ -132,7 +132,7 @@ class RunFolder:
         return self.is_locked() or self.is_beating(status or self.last_status())
 
     def is_beating(self, status: Status) -> bool:
-        """Tell whether a run on another machine has lately given a sign of life."""
+        """Return whether a run on another machine has given a heartbeat lately."""
         if status.state is not State.RUNNING or status.host == machine():
             return False
         try:
@@ -142,7 +142,7 @@ class RunFolder:
         return time.time() - last < SILENT_BEATS * status.heartbeat
 
     def beat(self) -> None:
-        """Give a sign of life."""
+        """Give a heartbeat."""
         (self.path / ".heartbeat").touch()
 
     def size_of(self, *names: str) -> dict[str, int]:
@@ -152,7 +152,7 @@ class RunFolder:
     # --- cancelling --------------------------------------------------------------------------------------------
 
     def ask_to_cancel(self) -> None:
-        """Ask whoever works on this run, or is about to, to stop."""
+        """Ask the process that works on this run, or is about to, to stop."""
         self.path.mkdir(parents=True, exist_ok=True)
         (self.path / "cancel").touch()
 
@@ -260,7 +260,7 @@ class RunFolder:
             lines = (self.path / "history.jsonl").read_bytes().split(b"\n")
         except FileNotFoundError:
             return []
-        whole = lines[:-1]  # what stands after the last newline is torn or empty
+        whole = lines[:-1]  # after the last newline there is a torn line or nothing
         try:
             history: list[dict[str, Any]] = json.loads(b"[" + b",".join(whole) + b"]")
             if len(history) == len(whole):
@@ -276,7 +276,7 @@ class RunFolder:
         return history
 
     def is_done(self) -> bool:
-        """Tell whether the run is finished and its record can be read."""
+        """Return whether the run is finished and its record can be read."""
         try:
             return self.read_status().state is State.DONE and bool(self.read_spec() and self.read_record())
         except RecordError:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 HEARTBEAT = 10.0
-"""Seconds between two signs of life of a run, unless a cluster's profile says otherwise."""
+"""Seconds between two heartbeats of a run, unless a cluster's profile says otherwise."""
 
 
 class State(StrEnum):
@@ -20,7 +20,7 @@ class State(StrEnum):
     INTERRUPTED = "interrupted"
     """Its process is gone; it goes on from its last checkpoint when the same command is given again."""
     CANCELLED = "cancelled"
-    """Somebody wanted it to stop; it goes on only when asked for again."""
+    """It was asked to stop; it goes on only when asked for again."""
     FAILED = "failed"
     DONE = "done"
 
@@ -64,7 +64,7 @@ class Status:
     gpu: str = ""
     """Number of its GPU on that machine, where the scheduler says it."""
     heartbeat: float = HEARTBEAT
-    """Seconds between its signs of life."""
+    """Seconds between its heartbeats."""
     stalled: int = 0
     """Attempts in a row, the current one included, that have not finished an epoch."""
     ends: tuple[str, ...] = ()
@@ -77,5 +77,5 @@ class Status:
     """Bytes of the files that must be there: spec.yaml, and all of them when the run is done."""
 
     def gave_up(self, retries: int) -> bool:
-        """Tell whether it has been started again in vain as often as allowed."""
+        """Return whether it has been restarted without progress as often as allowed."""
         return self.stalled > retries

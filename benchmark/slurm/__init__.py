@@ -1,1 +1,1 @@
-"""Runs on a Slurm cluster: what to ask for, who is at work on what, and the jobs themselves."""
+"""Runs on a Slurm cluster: what to ask for, which job trains which run, and the jobs themselves."""

@@ -1,4 +1,4 @@
-"""What became of submitted jobs: the registry, the queue and the run folders laid side by side."""
+"""The outcome of submitted jobs, from registry, queue and run folders together."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def read_board(registry: Registry) -> dict[str, Assignment]:
 
 
 def _is_settled(submission: Submission, board: Mapping[str, Assignment], out: Path) -> bool:
-    """Tell whether a submission is over, after putting on record how its jobs ended."""
+    """Return whether a submission is over, after recording how its jobs ended."""
     if any(not assigned.job.is_over for assigned in board.values() if assigned.submission == submission):
         return False
     for run in (run for runs in submission.plan for run in runs):
@@ -55,7 +55,7 @@ def _is_settled(submission: Submission, board: Mapping[str, Assignment], out: Pa
 
 
 def note_end(folder: RunFolder, status: Status, assignment: Assignment) -> Status:
-    """Put on record how a job ended whose run could not say so itself; return the run's status."""
+    """Record how a job ended whose run could not say so itself; return the run's status."""
     job = assignment.job
     if status.state in FINAL:
         return status
@@ -75,13 +75,13 @@ def note_end(folder: RunFolder, status: Status, assignment: Assignment) -> Statu
 
 
 def give_up(folder: RunFolder, status: Status) -> None:
-    """Put on record that a run is not started again."""
+    """Record that a run is not started again."""
     cause = f"{status.stalled} attempts in a row finished no epoch; the last: {status.cause}"
     folder.write_status(replace(status, state=State.FAILED, cause=cause, updated=time.time()))
 
 
 def _cause(assignment: Assignment) -> str:
-    """Say how a job ended, with the last thing that its output says where that may tell more."""
+    """Return how a job ended, with the last line of its output where that may explain more."""
     words = assignment.job.words
     try:
         said = scheduler.last_line(assignment.log.read_text(encoding="utf-8", errors="replace"))

@@ -1,6 +1,6 @@
-"""Brings runs to their end on a Slurm cluster: submits what is missing, watches, and submits again what died.
+"""Trains runs on a Slurm cluster: submits what is missing, watches, and submits again what died.
 
-What is true about a run stands in its folder; what Slurm was given stands in the registry. A driver keeps nothing
+The state of a run is in its folder; what Slurm was given is in the registry. A driver keeps nothing
 to itself, so it may die at any moment, and the next one goes on.
 """
 
@@ -133,7 +133,7 @@ class SlurmExecutor(Executor):
         return [found] if found else []
 
     def step(self) -> bool:
-        """Look at queue and folders once and submit what nobody is at work on; tell whether anything is unfinished."""
+        """Look at queue and folders once and submit what no job works on; return whether anything is unfinished."""
         self._unfinished = self._look(self._unfinished)
         return bool(self._unfinished)
 
@@ -148,7 +148,7 @@ class SlurmExecutor(Executor):
                 write_spec(spec, found)
 
     def _look(self, unfinished: Mapping[str, RunSpec]) -> dict[str, RunSpec]:
-        """Submit what nobody is at work on, and return what is still unfinished."""
+        """Submit what no job works on, and return what is still unfinished."""
         with self.registry.lock():
             try:
                 board = read_board(self.registry)
@@ -203,7 +203,7 @@ class SlurmExecutor(Executor):
         return not seen_before
 
     def _wait_for_output(self, assignment: Assignment) -> bool:
-        """Tell whether the output of a job that failed may still appear.
+        """Return whether the output of a job that failed may still appear.
 
         Raises:
             UserError: when it does not: the folder is not shared, and everything that was submitted is cancelled.

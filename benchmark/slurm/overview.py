@@ -1,4 +1,4 @@
-"""Runs as their folders and the queue together tell them. Only looks: writes nothing, submits nothing."""
+"""The state of runs, from their folders and the queue together. Only looks: writes nothing, submits nothing."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ EXAMPLE = """clusters:
     cpus: 4
     memory: 16G
 """
-"""The least that a profile file holds, for messages."""
+"""The smallest profile file, for messages."""
 
 _UNITS = {"m": 1, "h": 60, "d": 24 * 60}
 _CLOCK = re.compile(r"(?:(?P<days>\d+)-)?(?P<hours>\d+):(?P<minutes>\d\d)(?::\d\d)?")
@@ -98,7 +98,7 @@ class Profile(Request):
     notice: int = Field(default=90, ge=10)
     """Seconds before its time limit at which a job is told."""
     heartbeat: float = Field(default=HEARTBEAT, gt=0)
-    """Seconds between signs of life of a run."""
+    """Seconds between heartbeats of a run."""
     poll: float = Field(default=10.0, gt=0)
     """Seconds between two looks at the queue."""
     methods: dict[str, dict[str, Any]] = {}
@@ -138,7 +138,7 @@ def read_profile(path: Path | None, name: str = "", changes: Mapping[str, Any] |
     """
     file = (path or FILE).expanduser()
     if path is None and not file.exists():
-        advice = f"Write one, or name another file with --cluster. The least it holds:\n{EXAMPLE}"
+        advice = f"Write one, or name another file with --cluster. The minimum:\n{EXAMPLE}"
         raise UserError(Problem("--on slurm", f"a cluster's profile in {FILE}", "no such file", advice))
     where = f"clusters {file}"
     content = parse_settings(Clusters, read_yaml(read_text(file, where), where), where)

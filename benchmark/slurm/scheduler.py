@@ -1,4 +1,4 @@
-"""Slurm's own commands, asked in bulk: never one call for one job."""
+"""Slurm's own commands, called in bulk: never one call for each job."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ GONE = "GONE"
 
 
 class SilentError(Exception):
-    """Slurm does not answer; nothing may be concluded from that."""
+    """Slurm does not answer, which says nothing about its jobs."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Job:
 
     @property
     def words(self) -> str:
-        """What became of it."""
+        """Its outcome."""
         node = f" on {self.node}" if self.node else ""
         return ENDED.get(self.state, "its job is gone from the queue") + node
 

@@ -109,7 +109,7 @@ class Submission:
         return (self.path / "closed").exists()
 
     def close(self, reason: str) -> None:
-        """Let nobody work on it any more, not even a job of it that starts late."""
+        """Keep every job of it, even one that starts late, from working on it."""
         write_atomic(self.path / "closed", reason.encode())
 
     def log_of(self, number: str) -> Path:
@@ -159,7 +159,7 @@ class Registry:
         return list(self._known.values())
 
     def log_of(self, number: str) -> Path | None:
-        """Return where a job's own output is; None for a job that is none of ours."""
+        """Return where a job's own output is; None for a job that is not one of these."""
         return next((path for path in self.path.glob(f"*/*/{number}/{number}_0_log.out")), None)
 
     def add(self, terms: Mapping[str, Any], tasks: Sequence[Sequence[tuple[str, RunSpec]]]) -> Submission:
@@ -198,7 +198,7 @@ def assignments(submissions: Sequence[Submission], queue: Mapping[str, Job]) -> 
 
 
 def adopt(submission: Submission, queue: Mapping[str, Job]) -> bool:
-    """Find the job of a submission whose driver died before it could note the id; False where there is none."""
+    """Find the job of a submission whose driver died before it recorded the id; False where there is none."""
     numbers = {number.partition("_")[0] for number, job in queue.items() if job.name == submission.name}
     if numbers:
         submission.note_job(numbers.pop())

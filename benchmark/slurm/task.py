@@ -1,4 +1,4 @@
-"""What a job of ours does on its machine: train the runs of one line of a plan, and leave in time."""
+"""What a job of ours does on its machine: train the runs of one line of a plan, and stop in time."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Task:
 
 
 def job_number() -> str:
-    """Return the id of the job that we are in, such as 1234_5; empty outside Slurm."""
+    """Return the id of the current job, such as 1234_5; empty outside Slurm."""
     array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
     return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID", "")
 
@@ -48,7 +48,7 @@ def share_out(terms: Terms) -> Resources:
 
 
 class _Watch:
-    """Trains the runs of a job and listens to what Slurm says meanwhile."""
+    """Trains the runs of a job and reacts to Slurm's signals."""
 
     def __init__(self, terms: Terms, specs: list[RunSpec]) -> None:
         self.terms = terms
@@ -82,7 +82,7 @@ class _Watch:
         self.launcher.hurried = time.monotonic() > self.deadline
 
     def _gave_up(self, spec: RunSpec) -> bool:
-        """Tell whether Slurm has put this run back in vain often enough, and put that on record."""
+        """Return whether Slurm has requeued this run without progress as often as allowed, and record that."""
         folder = RunFolder(spec.folder(self.launcher.attempt.out))
         status = folder.last_status()
         if status.state not in (State.RUNNING, State.INTERRUPTED) or not status.gave_up(self.terms.profile.retries):

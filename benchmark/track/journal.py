@@ -86,7 +86,7 @@ class Ledger:
         os.utime(alive, (now, now))  # this machine's clock, not that of a file server
 
     def last_beat(self) -> float:
-        """Return the Unix time of the last sign of life; 0 if there is none."""
+        """Return the Unix time of the last heartbeat; 0 if there is none."""
         try:
             return (self.path / "alive").stat().st_mtime
         except FileNotFoundError:

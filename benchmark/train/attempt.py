@@ -1,4 +1,4 @@
-"""What a launcher tells a worker, and by which signs they understand each other. Imports no torch."""
+"""What a launcher tells a worker, and the signals and exit codes between them. Imports no torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ STOP_SIGNAL = signal.SIGUSR2
 """Asks a worker to stop after the epoch in hand; what submitit has Slurm send before it takes a machine away."""
 
 BUSY = 75
-"""Exit code of a worker whose run is in the hands of another process."""
+"""Exit code of a worker whose run another process is training."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Attempt:
     force: bool = False
     """Train again what is done."""
     heartbeat: float = HEARTBEAT
-    """Seconds between signs of life."""
+    """Seconds between heartbeats."""
     job: str = ""
     """The Slurm job, if any."""
     gpu: str = ""

@@ -99,7 +99,7 @@ def _leave_to_others(folder: RunFolder, attempt: Attempt) -> None:
 
 @contextmanager
 def beating(folder: RunFolder, attempt: Attempt) -> Iterator[None]:
-    """Give a sign of life of a run now and then, from a thread of its own.
+    """Give a heartbeat of a run now and then, from a thread of its own.
 
     A worker of a cluster's job also ends when its launcher does: it must not live on outside what the job was given.
     """
@@ -110,7 +110,7 @@ def beating(folder: RunFolder, attempt: Attempt) -> Iterator[None]:
         while True:
             try:
                 folder.beat()
-            except OSError as error:  # a full or absent disk for a moment is for the run itself to meet
+            except OSError as error:  # a disk that is full or absent for a moment is left to the run itself
                 log.warning("no sign of life: %s", error)
             if over.wait(attempt.heartbeat):
                 return
@@ -261,7 +261,7 @@ def _finish(
         tables.append(_prediction_table(rule.name, logits, feeds))
     trainer.seconds["evaluate"] += time.perf_counter() - began
     buffer = pa.BufferOutputStream()
-    # no two logits are alike: a dictionary of them would cost a third in size and half in reading
+    # no two logits are equal: a dictionary of them would cost a third in size and half in reading
     pq.write_table(pa.concat_tables(tables), buffer, use_dictionary=["rule", "id"])
     write_atomic(folder.predictions, buffer.getvalue().to_pybytes())
     record = {
@@ -347,7 +347,7 @@ def work(spec: RunSpec, attempt: Attempt) -> None:
     folder = RunFolder(spec.folder(attempt.out))
     folder.path.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(descriptor, 1)  # whatever libraries print belongs to the run's log
+    os.dup2(descriptor, 1)  # what libraries print belongs in the run's log
     os.dup2(descriptor, 2)
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, force=True)
     stop = threading.Event()

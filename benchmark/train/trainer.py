@@ -1,4 +1,4 @@
-"""The one training loop. Everything that all methods share, nothing that only some need."""
+"""The one training loop. It holds what all methods share, and nothing that only some need."""
 
 from __future__ import annotations
 
