@@ -7,14 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
     from benchmark.data import TaskSpec
+
+    HeadT_co = TypeVar("HeadT_co", bound="Head", default="Head", covariant=True)
+else:
+    from typing import TypeVar
+
+    HeadT_co = TypeVar("HeadT_co", covariant=True)  # a default is for type checkers, before Python 3.13
 
 
 @dataclass(frozen=True)
@@ -175,10 +183,12 @@ class SharedOutputHead(Head):
         return Outputs(features, unimodal, self.merge(unimodal))
 
 
-class MultimodalNet(nn.Module):
+class MultimodalNet(nn.Module, Generic[HeadT_co]):
     """Encoders and a head. Encoders may run in bfloat16; features and the head are always float32."""
 
-    def __init__(self, encoders: Mapping[str, Encoder], head: Callable[[dict[str, int]], Head]) -> None:
+    head: HeadT_co
+
+    def __init__(self, encoders: Mapping[str, Encoder], head: Callable[[dict[str, int]], HeadT_co]) -> None:
         """Put encoders under a head.
 
         Args:
@@ -209,7 +219,7 @@ class MultimodalNet(nn.Module):
         return outputs
 
 
-def concat_net(task: TaskSpec) -> MultimodalNet:
+def concat_net(task: TaskSpec) -> MultimodalNet[ConcatHead]:
     """Return the task's encoders under a `ConcatHead`: the network of the plain joint baseline."""
     return MultimodalNet(task.build_encoders(), lambda dims: ConcatHead(dims, task.num_classes))
 
@@ -220,6 +230,11 @@ def sum_logits(logits: Iterable[Tensor]) -> Tensor:
     for term in rest:
         total = total + term
     return total
+
+
+def summed_cross_entropy(unimodal: Mapping[str, Tensor], labels: Tensor) -> Tensor:
+    """Return the sum over modalities of CE(z_m, y), a scalar, from logits {modality: (B, K)} and labels (B,)."""
+    return sum_logits(F.cross_entropy(logits, labels) for logits in unimodal.values())
 
 
 def true_class_probability(logits: Tensor, labels: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmark.data import TaskSpec
-from benchmark.model import ConcatHead, Head, LateHead, MultimodalNet, Outputs, sum_logits
+from benchmark.model import ConcatHead, Head, LateHead, MultimodalNet, Outputs, summed_cross_entropy
 
 
 class AuxiliaryHead(Head):
@@ -23,12 +23,11 @@ class AuxiliaryHead(Head):
         return Outputs(features, self.auxiliary(features).unimodal, self.joint(features).fused)
 
 
-def auxiliary_net(task: TaskSpec) -> MultimodalNet:
+def auxiliary_net(task: TaskSpec) -> MultimodalNet[AuxiliaryHead]:
     """Return the task's encoders under an `AuxiliaryHead`."""
     return MultimodalNet(task.build_encoders(), lambda dims: AuxiliaryHead(dims, task.num_classes))
 
 
 def multitask_loss(fused: Tensor, unimodal: Mapping[str, Tensor], labels: Tensor, weight: float) -> Tensor:
     """Return CE(z, y) + weight * sum over m of CE(z_m, y), from logits (B, K) and labels (B,)."""
-    auxiliary = sum_logits(F.cross_entropy(logits, labels) for logits in unimodal.values())
-    return F.cross_entropy(fused, labels) + weight * auxiliary
+    return F.cross_entropy(fused, labels) + weight * summed_cross_entropy(unimodal, labels)

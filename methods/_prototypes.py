@@ -14,11 +14,11 @@ def draw_share(labels: Tensor, share: float, draw: torch.Generator) -> Tensor:
     return torch.cat([rows[: max(round(share * len(rows)), 1)] for rows in members]).sort().values
 
 
-def class_means(features: Tensor, labels: Tensor, num_classes: int) -> Tensor:
-    """Return the mean feature of each class, (N, D) and (N,) -> (K, D); zero for a class without samples."""
+def class_means(features: Tensor, labels: Tensor, num_classes: int, absent: float = 0.0) -> Tensor:
+    """Return the mean feature of each class, (N, D) and (N,) -> (K, D); `absent` for a class without samples."""
     members = F.one_hot(labels, num_classes).to(features.dtype)  # (N, K)
-    means: Tensor = members.T @ features / members.sum(0).clamp_min(1)[:, None]
-    return means
+    counts = members.sum(0)[:, None]
+    return torch.where(counts > 0, members.T @ features / counts.clamp_min(1), absent)
 
 
 def similarities(features: Tensor, prototypes: Tensor) -> Tensor:

@@ -35,6 +35,7 @@ from benchmark.data import Batch, TaskSpec
 from benchmark.method import Ledger, Method, OffSwitch, Reference
 from benchmark.model import ConcatHead, MultimodalNet, Outputs, concat_net, sum_logits, true_class_probability
 
+from ._schedule import within
 from ._shapley import Coalition, coalitions, shapley_values
 
 FLOOR = 1e-8
@@ -95,18 +96,18 @@ class AGM(Method):
         of `concat`. Training is the same."""
 
     config: Config
+    net: MultimodalNet[ConcatHead]
     history: Tensor
     num_steps: Tensor
 
-    def build_net(self, task: TaskSpec) -> MultimodalNet:
+    def build_net(self, task: TaskSpec) -> MultimodalNet[ConcatHead]:
         self.cap = self.config.cap or CAPS.get(len(task.modalities), min(CAPS.values()))
         self.register_buffer("history", torch.zeros(len(task.modalities)))
         self.register_buffer("num_steps", torch.zeros(()))
         return concat_net(task)
 
     def start_epoch(self, epoch: int) -> None:
-        last = self.config.last_epoch
-        self.active = self.config.first_epoch <= epoch <= (epoch if last is None else last)
+        self.active = within(epoch, self.config.first_epoch, self.config.last_epoch)
 
     def shares(self, fused: Tensor, features: dict[str, Tensor], inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return each modality's share of the fused logits (B, K), from features (B, D) in eval mode."""
@@ -147,7 +148,6 @@ class AGM(Method):
     def edit_gradients(self, out: Outputs, batch: Batch) -> None:
         if not (self.active and self.config.clip):
             return
-        assert isinstance(self.net.head, ConcatHead)
         steepest = torch.stack([w.grad.abs().max() for w in self.net.head.slices.values() if w.grad is not None]).max()
         gradients = [p.grad for p in self.net.parameters() if p.grad is not None]
         norm = nn.utils.get_total_norm(gradients)

@@ -136,8 +136,9 @@ class AMSS(Method):
         """H(y) of the batch, or what the released script for audio and video takes for it."""
 
     config: Config
+    net: MultimodalNet[ConcatHead]
 
-    def build_net(self, task: TaskSpec) -> MultimodalNet:
+    def build_net(self, task: TaskSpec) -> MultimodalNet[ConcatHead]:
         return concat_net(task)
 
     def start_epoch(self, epoch: int) -> None:
@@ -145,7 +146,6 @@ class AMSS(Method):
 
     @torch.no_grad()
     def edit_gradients(self, out: Outputs, batch: Batch) -> None:
-        assert isinstance(self.net.head, ConcatHead)
         for modality, share in zip(out.features, self.shares(out, batch), strict=True):
             self.run.log(**{f"share/{modality}": share})
             for parameter in self.net.encoders[modality].parameters():

@@ -36,6 +36,8 @@ from benchmark.method import Ledger, Method, OffSwitch, Reference, Variants
 from benchmark.model import MultimodalNet, SharedOutputHead, sum_logits, true_class_probability
 from benchmark.training import Run
 
+from ._schedule import tenth
+
 TRIMODAL_RATIO = 0.4
 """A modality lags if its score is below this part of the sum of the others (released NVGesture script)."""
 
@@ -178,11 +180,11 @@ class AUG(Method):
             return None
 
     config: Config
+    net: MultimodalNet[AUGHead]
 
-    def build_net(self, task: TaskSpec) -> MultimodalNet:
+    def build_net(self, task: TaskSpec) -> MultimodalNet[AUGHead]:
         config = self.config
         net = MultimodalNet(task.build_encoders(), lambda dims: AUGHead(dims, config.hidden, task.num_classes))
-        assert isinstance(net.head, AUGHead)
         net.head.merge_alpha = config.merge_alpha
         for modality, count in config.classifiers.items():
             for _ in range(count - 1):
@@ -191,14 +193,9 @@ class AUG(Method):
         self.gap, self.waited = float("inf"), 0
         return net
 
-    @property
-    def head(self) -> AUGHead:
-        assert isinstance(self.net.head, AUGHead)
-        return self.net.head
-
     def attach(self, run: Run) -> None:
         super().attach(run)
-        self.check_every = self.config.check_every or max(run.epochs // 10, 1)
+        self.check_every = self.config.check_every or tenth(run.epochs)
 
     def start_epoch(self, epoch: int) -> None:
         self.scores = dict.fromkeys(self.task.modalities, torch.zeros((), device=self.run.device))
@@ -222,9 +219,9 @@ class AUG(Method):
 
     def boosting_loss(self, modality: str, u: Tensor, labels: Tensor, terms: dict[str, Tensor]) -> Tensor:
         """Return a modality's loss from its features (B, D); notes its parts in `terms` and its score."""
-        states = self.head.banks[modality](u)  # (B, n, H)
-        last = self.head.logits_of(states[:, -1:])
-        before = self.head.logits_of(states[:, :-1]) if states.shape[1] > 1 else None
+        states = self.net.head.banks[modality](u)  # (B, n, H)
+        last = self.net.head.logits_of(states[:, -1:])
+        before = self.net.head.logits_of(states[:, :-1]) if states.shape[1] > 1 else None
         logits = last if before is None else before + last
         loss = F.cross_entropy(logits, labels)
         self.scores[modality] = self.scores[modality] + true_class_probability(logits.detach(), labels).sum()
@@ -232,7 +229,7 @@ class AUG(Method):
         if before is None:
             return loss
         with torch.no_grad():
-            previous = self.head.output(states[:, :-1])  # (B, n-1, K)
+            previous = self.net.head.output(states[:, :-1])  # (B, n-1, K)
             weight = 1 - self.config.lambda_ * RESIDUALS[self.config.residual](previous, labels)
             terms[f"negative/{modality}"] = (weight < 0).float().mean()
             weight = weight.clamp_min(0) if self.config.clamp else weight
@@ -248,10 +245,12 @@ class AUG(Method):
     def end_epoch(self, epoch: int) -> None:
         scores = {m: float(s) / self.run.samples_served for m, s in self.scores.items()}
         for modality, s in scores.items():
-            self.run.log(**{f"score/{modality}": s, f"classifiers/{modality}": float(self.head.bank(modality).count)})
+            self.run.log(
+                **{f"score/{modality}": s, f"classifiers/{modality}": float(self.net.head.bank(modality).count)}
+            )
         if self.config.assign and self.is_due(epoch, scores):
             for modality in SCORE_TESTS[self.config.score_test](scores, self.config.sigma, self.config.tau):
-                if self.head.bank(modality).count < self.config.max_classifiers:
+                if self.net.head.bank(modality).count < self.config.max_classifiers:
                     self.grow(modality)
 
     def is_due(self, epoch: int, scores: Mapping[str, float]) -> bool:
@@ -268,7 +267,7 @@ class AUG(Method):
 
     def grow(self, modality: str) -> None:
         """Give a modality one more classifier, trained from now on at the current rate unless `register_new` is off."""
-        self.train_instead(self.head.bank(modality).grow(self.config.register_new))
+        self.train_instead(self.net.head.bank(modality).grow(self.config.register_new))
         self.added.append(modality)
 
     def get_extra_state(self) -> dict[str, Any]:

@@ -34,6 +34,8 @@ from benchmark.data import Batch, TaskSpec
 from benchmark.method import Ledger, Method, Reference, Variants
 from benchmark.model import Head, LateHead, MultimodalNet, Outputs, sum_logits
 
+from ._heads import projections
+
 
 def own_parts(modalities: list[str], width: int) -> dict[str, Tensor]:
     """Return the channels that are each modality's own, (D,) bool: M consecutive parts, disjoint and covering."""
@@ -56,9 +58,8 @@ class ExchangeHead(Head):
     def __init__(self, dims: Mapping[str, int], num_classes: int, threshold: float, within_parts: bool) -> None:
         super().__init__()
         width = max(dims.values())
-        alike = set(dims.values()) == {width}
         self.threshold, self.within_parts = threshold, within_parts
-        self.project = nn.ModuleDict({m: nn.Identity() if alike else nn.Linear(d, width) for m, d in dims.items()})
+        self.project = projections(dims, width)
         self.norms = nn.ModuleDict({m: nn.BatchNorm1d(width) for m in dims})
         self.late = LateHead(dict.fromkeys(dims, width), num_classes)
         self.shares = nn.Parameter(torch.ones(len(dims)))
@@ -108,8 +109,9 @@ class Channel(Method):
         """Weight of the penalty on scales (released code, segmentation; image translation has 1e-3)."""
 
     config: Config
+    net: MultimodalNet[ExchangeHead]
 
-    def build_net(self, task: TaskSpec) -> MultimodalNet:
+    def build_net(self, task: TaskSpec) -> MultimodalNet[ExchangeHead]:
         threshold, within_parts = self.config.threshold, self.config.variant == "paper"
         return MultimodalNet(
             task.build_encoders(), lambda dims: ExchangeHead(dims, task.num_classes, threshold, within_parts)
@@ -117,7 +119,6 @@ class Channel(Method):
 
     def loss(self, out: Outputs, batch: Batch) -> Tensor:
         head = self.net.head
-        assert isinstance(head, ExchangeHead)
         self.run.log(**{f"exchanged/{m}": which.float().mean() for m, which in head.replaced().items()})
         outputs = [*out.unimodal.values(), out.fused]
         count = len(outputs) if self.config.variant == "released" else 1

@@ -51,7 +51,9 @@ from benchmark.method import Ledger, Reference
 from benchmark.model import Encoder, MultimodalNet, Outputs, concat_net, true_class_probability
 from benchmark.seeds import seed_of
 
+from ._features import encode_all
 from ._federated import Federated, Turn
+from ._prototypes import similarities
 
 Matrix = NDArray[np.float64]
 
@@ -99,15 +101,6 @@ def choose(
 def nearest_to_all(distances: Matrix, least: Matrix, drawn: list[int]) -> int:
     """Return which of those drawn leaves the smallest sum of distances to the nearest chosen one."""
     return drawn[int(np.minimum(least[:, None], distances[:, drawn]).sum(0).argmin())]
-
-
-def similarities(features: Tensor, prototypes: Tensor) -> Tensor:
-    """Return minus the Euclidean distance of each feature to each prototype: (B, D) and (K, D) -> (B, K).
-
-    The gradient of a distance of zero is zero.
-    """
-    distances: Tensor = torch.linalg.vector_norm(features[:, None] - prototypes, dim=2)
-    return -distances
 
 
 def flat(encoder: Encoder) -> Tensor:
@@ -246,15 +239,11 @@ class CMSFed(Federated):
     @torch.no_grad()
     def measure(self, turn: Turn) -> None:
         """Note a client's class means and imbalance under the net as it is."""
-        self.net.eval()
-        encoded = [(self.net.encode(batch.inputs), batch.labels) for batch in turn.client.run.train_in_order()]
-        self.net.train()
-        labels = torch.cat([y for _, y in encoded])
+        encoded, labels = encode_all(self.net, turn.client.run.train_in_order())
         members = F.one_hot(labels, self.task.num_classes).float()  # (n, K)
         counts, right = members.sum(0), []
         self.own, self.known = {}, counts > 0
-        for modality in self.task.modalities:
-            features = torch.cat([u[modality] for u, _ in encoded])
+        for modality, features in encoded.items():
             sums = members.T @ features
             self.own[modality] = sums / counts.clamp_min(1)[:, None]
             logits = similarities(features, self.own[modality]).masked_fill(~self.known, -torch.inf)

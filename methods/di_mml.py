@@ -43,9 +43,11 @@ from torch.nn import functional as F
 
 from benchmark.data import Batch, TaskSpec
 from benchmark.method import Ledger, Method, Reference
-from benchmark.model import ConcatHead, Head, LateHead, MultimodalNet, Outputs, sum_logits
+from benchmark.model import ConcatHead, Head, LateHead, MultimodalNet, Outputs, sum_logits, summed_cross_entropy
 from benchmark.training import Run
 
+from ._features import evaluating
+from ._prototypes import class_means
 from ._shared import SharedHead
 
 FUSED_SHARE = 20 / 170
@@ -54,13 +56,6 @@ FREE_SHARE = 20 / 150
 """Part of stage one before the lessons."""
 CHUNK = 64
 """Samples whose distances to all class means are held at a time."""
-
-
-def class_means(features: Tensor, labels: Tensor, num_classes: int) -> Tensor:
-    """Return the mean feature of each class, (N, D) and (N,) -> (K, D); infinite for a class without samples."""
-    members = F.one_hot(labels, num_classes).to(features.dtype)  # (N, K)
-    counts = members.sum(0)[:, None]
-    return torch.where(counts > 0, members.T @ features / counts, torch.inf)
 
 
 def effective_dimensions(features: Tensor, labels: Tensor, num_classes: int) -> Tensor:
@@ -74,7 +69,7 @@ def effective_dimensions(features: Tensor, labels: Tensor, num_classes: int) -> 
     Returns:
         A mask (D,).
     """
-    means = class_means(features, labels, num_classes)
+    means = class_means(features, labels, num_classes, absent=torch.inf)
     right = torch.zeros(features.shape[1], device=features.device)
     for u, y in zip(features.split(CHUNK), labels.split(CHUNK), strict=True):
         nearest = (u[:, None] - means).abs().argmin(1)  # (b, D)
@@ -172,20 +167,15 @@ class DIMML(Method):
             return None
 
     config: Config
+    net: MultimodalNet[DetachedHead]
     effective: Tensor
 
-    def build_net(self, task: TaskSpec) -> MultimodalNet:
+    def build_net(self, task: TaskSpec) -> MultimodalNet[DetachedHead]:
         certainty = self.config.certainty
         net = MultimodalNet(task.build_encoders(), lambda dims: DetachedHead(dims, task.num_classes, certainty))
-        assert isinstance(net.head, DetachedHead)
         width = net.head.shared.width
         self.register_buffer("effective", torch.zeros(len(task.modalities), width, dtype=torch.bool))
         return net
-
-    @property
-    def head(self) -> DetachedHead:
-        assert isinstance(self.net.head, DetachedHead)
-        return self.net.head
 
     def attach(self, run: Run) -> None:
         super().attach(run)
@@ -193,13 +183,13 @@ class DIMML(Method):
         # Stage two learns at the recipe's first rate throughout, as in the released code. The trainer's optimizers
         # have come down to almost nothing by then, so this one is ours, and we checkpoint it.
         self.detached_optimizer = self.optimizer
-        self.fusion_optimizer = run.probe_optimizer(self.head.joint.parameters())
+        self.fusion_optimizer = run.probe_optimizer(self.net.head.joint.parameters())
 
     def start_epoch(self, epoch: int) -> None:
-        self.head.fuses = epoch >= self.fused_from
+        self.net.head.fuses = epoch >= self.fused_from
         self.teaches = self.config.lessons and self.taught_from <= epoch < self.fused_from
-        self.optimizer = self.fusion_optimizer if self.head.fuses else self.detached_optimizer
-        if self.head.fuses:
+        self.optimizer = self.fusion_optimizer if self.net.head.fuses else self.detached_optimizer
+        if self.net.head.fuses:
             self.freeze()
         elif self.config.lessons and epoch == self.taught_from:
             self.find_effective()
@@ -209,27 +199,26 @@ class DIMML(Method):
     def freeze(self) -> None:
         """Keep everything but the joint classifier as it is, normalisation statistics too."""
         self.net.encoders.eval()
-        for part in (self.net.encoders, self.head.own, self.head.shared):
+        for part in (self.net.encoders, self.net.head.own, self.net.head.shared):
             part.requires_grad_(False)
 
-    @torch.no_grad()
     def find_effective(self) -> None:
         """Note the effective dimensions of each modality on train, in eval mode."""
-        self.net.eval()
-        batches = [(self.head.shared.align(self.net.encode(b.inputs)), b.labels) for b in self.run.train_in_order()]
-        self.net.train()
+        align = self.net.head.shared.align
+        with evaluating(self.net):
+            batches = [(align(self.net.encode(b.inputs)), b.labels) for b in self.run.train_in_order()]
         labels = torch.cat([y for _, y in batches])
         for modality, mask in zip(self.task.modalities, self.effective, strict=True):
             features = torch.cat([aligned[modality] for aligned, _ in batches])
             mask.copy_(effective_dimensions(features, labels, self.task.num_classes))
 
     def loss(self, out: Outputs, batch: Batch) -> Tensor:
-        if self.head.fuses:
-            return F.cross_entropy(self.head.joint(out.features).fused, batch.labels)
-        loss = sum_logits(F.cross_entropy(z, batch.labels) for z in out.unimodal.values())
-        aligned = self.head.shared.align(out.features)
+        if self.net.head.fuses:
+            return F.cross_entropy(self.net.head.joint(out.features).fused, batch.labels)
+        loss = summed_cross_entropy(out.unimodal, batch.labels)
+        aligned = self.net.head.shared.align(out.features)
         if self.config.align:
-            logits = map(self.head.shared.classifier, aligned.values())
+            logits = map(self.net.head.shared.classifier, aligned.values())
             loss = loss + self.config.align * sum_logits(F.cross_entropy(z, batch.labels) for z in logits)
         return loss + self.lessons(list(aligned.values())) if self.teaches else loss
 
@@ -245,9 +234,9 @@ class DIMML(Method):
         return total
 
     def get_extra_state(self) -> dict[str, Any]:
-        return {"fuses": self.head.fuses, "fusion_optimizer": self.fusion_optimizer.state_dict()}
+        return {"fuses": self.net.head.fuses, "fusion_optimizer": self.fusion_optimizer.state_dict()}
 
     def set_extra_state(self, state: Mapping[str, Any]) -> None:
-        self.head.fuses = state["fuses"]
+        self.net.head.fuses = state["fuses"]
         if hasattr(self, "run"):  # not when loaded for evaluation
             self.fusion_optimizer.load_state_dict(state["fusion_optimizer"])

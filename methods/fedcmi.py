@@ -44,7 +44,7 @@ from torch.nn import functional as F
 
 from benchmark.data import Batch, TaskSpec
 from benchmark.method import Ledger, Reference
-from benchmark.model import Head, MultimodalNet, Outputs, sum_logits, true_class_probability
+from benchmark.model import Head, MultimodalNet, Outputs, summed_cross_entropy, true_class_probability
 from benchmark.seeds import seed_of
 from benchmark.training import Run
 
@@ -134,14 +134,10 @@ class FedCMI(Federated):
         """First round with distillation, from 0 (released code)."""
 
     config: Config
+    net: MultimodalNet[InfiltrationHead]
 
-    def build_net(self, task: TaskSpec) -> MultimodalNet:
+    def build_net(self, task: TaskSpec) -> MultimodalNet[InfiltrationHead]:
         return MultimodalNet(task.build_encoders(), lambda dims: InfiltrationHead(dims, task.num_classes))
-
-    @property
-    def head(self) -> InfiltrationHead:
-        assert isinstance(self.net.head, InfiltrationHead)
-        return self.net.head
 
     def attach(self, run: Run) -> None:
         super().attach(run)
@@ -153,7 +149,7 @@ class FedCMI(Federated):
 
     def begin_turn(self, epoch: int) -> None:
         super().begin_turn(epoch)
-        self.head.observed = self.turn.modalities
+        self.net.head.observed = self.turn.modalities
         complete = len(self.turn.modalities) == len(self.task.modalities)
         self.own_weight = self.config.unimodal_weight if complete else 0.0
         self.distills = complete and epoch >= self.config.warmup and self.config.distill_weight > 0
@@ -162,7 +158,7 @@ class FedCMI(Federated):
             self.temperature = temperatures(self.class_ratios(), self.config.sharpness)
 
     def end_turn(self, epoch: int) -> None:
-        self.head.observed = tuple(self.task.modalities)
+        self.net.head.observed = tuple(self.task.modalities)
 
     @torch.no_grad()
     def class_ratios(self) -> Tensor:
@@ -180,7 +176,7 @@ class FedCMI(Federated):
     def loss(self, out: Outputs, batch: Batch) -> Tensor:
         loss = super().loss(out, batch)
         if self.own_weight:
-            loss = loss + self.own_weight * sum_logits(F.cross_entropy(z, batch.labels) for z in out.unimodal.values())
+            loss = loss + self.own_weight * summed_cross_entropy(out.unimodal, batch.labels)
         if self.distills:
             loss = loss + self.config.distill_weight * self.infiltration_loss(out, batch)
         return loss
@@ -193,7 +189,7 @@ class FedCMI(Federated):
         first, second = self.task.modalities
         temperature = self.temperature[batch.labels]
         by_first, by_second = (
-            distillation(self.head.infiltrated(weak, out.features[weak]), taught[dominant], temperature)
+            distillation(self.net.head.infiltrated(weak, out.features[weak]), taught[dominant], temperature)
             for dominant, weak in ((first, second), (second, first))
         )
         self.run.log(first_dominates=(sure[first] > sure[second]).float())

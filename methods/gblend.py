@@ -90,6 +90,7 @@ class GBlend(Method):
             return task.unknown(*(name for name in self.weights or {} if name != JOINT))
 
     config: Config
+    net: MultimodalNet[AuxiliaryHead]
     weights: Tensor
 
     def __init__(self, config: Config, task: TaskSpec) -> None:
@@ -99,7 +100,7 @@ class GBlend(Method):
         given = config.weights or {}
         self.register_buffer("weights", torch.tensor([given.get(name, 1.0) for name in self.names]))
 
-    def build_net(self, task: TaskSpec) -> MultimodalNet:
+    def build_net(self, task: TaskSpec) -> MultimodalNet[AuxiliaryHead]:
         return auxiliary_net(task)
 
     def start_epoch(self, epoch: int) -> None:
@@ -121,13 +122,13 @@ class GBlend(Method):
     def part(self, name: str) -> MultimodalNet:
         """Return a copy of what one loss trains: an encoder and its classifier, or all encoders and the joint head."""
         net = copy.deepcopy(self.net)
-        assert isinstance(net.head, AuxiliaryHead)
+        part: MultimodalNet = net
         if name == JOINT:
-            net.head = net.head.joint
+            part.head = net.head.joint
         else:
-            net.encoders = nn.ModuleDict({name: net.encoders[name]})
-            net.head = net.head.auxiliary
-        return net
+            part.encoders = nn.ModuleDict({name: net.encoders[name]})
+            part.head = net.head.auxiliary
+        return part
 
     def train_copy(self, net: MultimodalNet, epochs: range) -> Tensor:
         """Train a copy and return its losses before and after, each on (train, held out): (2, 2)."""

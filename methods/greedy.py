@@ -35,7 +35,7 @@ from torch.nn import functional as F
 
 from benchmark.data import Batch, TaskSpec
 from benchmark.method import Ledger, Method, Reference, Variants
-from benchmark.model import Head, LateHead, MultimodalNet, Outputs, sum_logits
+from benchmark.model import Head, LateHead, MultimodalNet, Outputs, sum_logits, summed_cross_entropy
 
 from ._mmtm import MMTM
 
@@ -104,32 +104,28 @@ class Greedy(Method):
             return None
 
     config: Config
+    net: MultimodalNet[GreedyHead]
     bypass: Tensor
     main: Tensor
     remaining: Tensor
 
-    def build_net(self, task: TaskSpec) -> MultimodalNet:
+    def build_net(self, task: TaskSpec) -> MultimodalNet[GreedyHead]:
         for name in ("bypass", "main"):
             self.register_buffer(name, torch.zeros(len(task.modalities)))
         self.register_buffer("remaining", torch.zeros((), dtype=torch.long))
         ratio, released = self.config.ratio, self.config.variant == "released"
         return MultimodalNet(task.build_encoders(), lambda dims: GreedyHead(dims, task.num_classes, ratio, released))
 
-    @property
-    def head(self) -> GreedyHead:
-        assert isinstance(self.net.head, GreedyHead)
-        return self.net.head
-
     def start_epoch(self, epoch: int) -> None:
         self.may_curate = epoch >= self.config.first_epoch
 
     def loss(self, out: Outputs, batch: Batch) -> Tensor:
-        return sum_logits(F.cross_entropy(z, batch.labels) for z in out.unimodal.values())
+        return summed_cross_entropy(out.unimodal, batch.labels)
 
     @torch.no_grad()
     def edit_gradients(self, out: Outputs, batch: Batch) -> None:
         """Note how fast each part learns in this step, if it is a regular one, and decide about the next."""
-        for modality, curated in zip(self.task.modalities, self.head.curated.clone(), strict=True):
+        for modality, curated in zip(self.task.modalities, self.net.head.curated.clone(), strict=True):
             self.run.log(**{f"curated/{modality}": curated.float()})
         regular = self.remaining == 0
         bypass, main = self.speeds()
@@ -138,11 +134,11 @@ class Greedy(Method):
         bdr = (self.bypass / self.main).log10()
         biased = regular & (bdr.max() - bdr.min() > self.config.epsilon) & self.may_curate
         self.remaining.copy_(torch.where(biased, self.config.window, (self.remaining - 1).clamp_min(0)))
-        self.head.curated.copy_(F.one_hot(bdr.argmax(), len(bdr)).bool() & (self.remaining > 0))
+        self.net.head.curated.copy_(F.one_hot(bdr.argmax(), len(bdr)).bool() & (self.remaining > 0))
 
     def speeds(self) -> tuple[Tensor, Tensor]:
         """Return the learning speeds of the bypass and of the main branch of each modality: (M,) and (M,)."""
-        mmtm, layers, encoders = self.head.mmtm, self.head.classifiers.layers, self.net.encoders
+        mmtm, layers, encoders = self.net.head.mmtm, self.net.head.classifiers.layers, self.net.encoders
         shared = list(mmtm.squeeze.parameters())
         bypass = [speed([*mmtm.excite[m].parameters(), *shared]) for m in encoders]
         main = [speed([*encoders[m].parameters(), *layers[m].parameters()]) for m in encoders]

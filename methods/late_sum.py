@@ -13,11 +13,10 @@ from __future__ import annotations
 
 from pydantic import Field
 from torch import Tensor
-from torch.nn import functional as F
 
 from benchmark.data import Batch, TaskSpec
 from benchmark.method import Ledger, Method, Reference
-from benchmark.model import LateHead, MultimodalNet, Outputs, SharedOutputHead, sum_logits
+from benchmark.model import LateHead, MultimodalNet, Outputs, SharedOutputHead, summed_cross_entropy
 
 
 class LateSum(Method):
@@ -38,4 +37,4 @@ class LateSum(Method):
         return MultimodalNet(task.build_encoders(), lambda dims: SharedOutputHead(dims, hidden, task.num_classes))
 
     def loss(self, out: Outputs, batch: Batch) -> Tensor:
-        return sum_logits(F.cross_entropy(logits, batch.labels) for logits in out.unimodal.values())
+        return summed_cross_entropy(out.unimodal, batch.labels)

@@ -50,6 +50,7 @@ from benchmark.method import Ledger, Method, OffSwitch, Reference, Variants
 from benchmark.model import LateHead, MultimodalNet, Outputs, sum_logits
 
 from ._batches import take
+from ._heads import MeanHead, projections
 from ._hypergradient import gradient, hypergradient
 
 RELEASED_SAMPLES = 8
@@ -95,21 +96,11 @@ class AlignedHead(LateHead):
 
     def __init__(self, dims: Mapping[str, int], num_classes: int) -> None:
         super().__init__(dims, num_classes)
-        width = min(dims.values())
-        alike = set(dims.values()) == {width}
-        self.project = nn.ModuleDict({m: nn.Identity() if alike else nn.Linear(d, width) for m, d in dims.items()})
+        self.project = projections(dims, min(dims.values()))
 
     def common(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return features of one width, {modality: (B, D)}."""
         return {m: self.project[m](u) for m, u in features.items()}
-
-
-class MeanHead(LateHead):
-    """A late head whose fused logits are the mean."""
-
-    def forward(self, features: dict[str, Tensor]) -> Outputs:
-        out = super().forward(features)
-        return Outputs(features, out.unimodal, out.fused / len(features))
 
 
 class LFM(Method):

@@ -112,20 +112,15 @@ class MLA(Method):
             return None
 
     config: Config
+    net: MultimodalNet[SharedHead]
     projection: Tensor
 
-    def build_net(self, task: TaskSpec) -> MultimodalNet:
+    def build_net(self, task: TaskSpec) -> MultimodalNet[SharedHead]:
         net = MultimodalNet(
             task.build_encoders(), lambda dims: SharedHead(dims, lambda width: nn.Linear(width, task.num_classes))
         )
-        assert isinstance(net.head, SharedHead)
         self.register_buffer("projection", torch.eye(net.head.width))
         return net
-
-    @property
-    def head(self) -> SharedHead:
-        assert isinstance(self.net.head, SharedHead)
-        return self.net.head
 
     def start_epoch(self, epoch: int) -> None:
         self.passed = 0  # steps of this epoch
@@ -134,8 +129,8 @@ class MLA(Method):
         alpha = self.config.alpha ** (1 + self.passed / self.run.steps_per_epoch)
         self.passed += 1
         losses = {}
-        for modality, u in self.head.align(self.net.encode(batch.inputs)).items():
-            loss = F.cross_entropy(self.head.classifier(u), batch.labels)
+        for modality, u in self.net.head.align(self.net.encode(batch.inputs)).items():
+            loss = F.cross_entropy(self.net.head.classifier(u), batch.labels)
             self.optimizer.zero_grad()  # to None, so that momentum moves no other modality's encoder
             self.run.backward(loss)
             if self.config.projection:
@@ -148,8 +143,8 @@ class MLA(Method):
     @torch.no_grad()
     def project(self, modality: str) -> None:
         """Take from the head's gradient (K, D) what would change its answers to the features before."""
-        assert isinstance(self.head.classifier, nn.Linear)
-        gradient = self.head.classifier.weight.grad
+        assert isinstance(self.net.head.classifier, nn.Linear)
+        gradient = self.net.head.classifier.weight.grad
         assert gradient is not None
         projected = gradient @ self.projection
         self.run.log(**{f"kept/{modality}": projected.norm() / gradient.norm().clamp_min(1e-12)})

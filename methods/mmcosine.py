@@ -67,12 +67,12 @@ class MMCosine(Method):
         """Factor on cosines, which bounds each modality's logits (released code; BalanceBenchmark has 15)."""
 
     config: Config
+    net: MultimodalNet[CosineHead]
 
-    def build_net(self, task: TaskSpec) -> MultimodalNet:
+    def build_net(self, task: TaskSpec) -> MultimodalNet[CosineHead]:
         return MultimodalNet(task.build_encoders(), lambda dims: CosineHead(dims, task.num_classes, self.config.scale))
 
     def predict(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         out, head = self.net(inputs), self.net.head
-        assert isinstance(head, CosineHead)
         fused = head.plain(out.features) if self.config.variant == "released" else out.fused
         return {"fused": fused, **out.unimodal}

@@ -35,8 +35,11 @@ from torch.nn import functional as F
 
 from benchmark.data import Batch, TaskSpec
 from benchmark.method import Ledger, Method, Reference, Variants
-from benchmark.model import LateHead, MultimodalNet, Outputs, sum_logits, true_class_probability
+from benchmark.model import MultimodalNet, Outputs, sum_logits, summed_cross_entropy, true_class_probability
 from benchmark.training import Run
+
+from ._heads import MeanHead
+from ._schedule import tenth
 
 
 def rivals(fused: Tensor, labels: Tensor) -> Tensor:
@@ -102,14 +105,6 @@ GUIDANCE: Mapping[str, Callable[[Tensor, Tensor, Tensor, Tensor, float], Tensor]
 }
 
 
-class AverageHead(LateHead):
-    """A linear layer for each modality; the fused logits are the mean."""
-
-    def forward(self, features: dict[str, Tensor]) -> Outputs:
-        out = super().forward(features)
-        return Outputs(out.features, out.unimodal, out.fused / len(out.unimodal))
-
-
 class MNL(Method):
     reference = Reference(
         "Multimodal Negative Learning",
@@ -135,18 +130,18 @@ class MNL(Method):
     config: Config
 
     def build_net(self, task: TaskSpec) -> MultimodalNet:
-        return MultimodalNet(task.build_encoders(), lambda dims: AverageHead(dims, task.num_classes))
+        return MultimodalNet(task.build_encoders(), lambda dims: MeanHead(dims, task.num_classes))
 
     def attach(self, run: Run) -> None:
         super().attach(run)
         given = self.config.warmup_epochs
-        self.guided_from = max(run.epochs // 10, 1) if given is None else given
+        self.guided_from = tenth(run.epochs) if given is None else given
 
     def start_epoch(self, epoch: int) -> None:
         self.guides = epoch >= self.guided_from
 
     def loss(self, out: Outputs, batch: Batch) -> Tensor:
-        alone = sum_logits(F.cross_entropy(z, batch.labels) for z in out.unimodal.values())
+        alone = summed_cross_entropy(out.unimodal, batch.labels)
         loss = super().loss(out, batch) + alone
         return loss + self.guidance(out, batch.labels) if self.guides else loss
 

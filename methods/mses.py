@@ -70,6 +70,7 @@ class MSES(Method):
         """Share of train on which overfitting is detected (ours)."""
 
     config: Config
+    net: MultimodalNet[AuxiliaryHead]
 
     def __init__(self, config: Config, task: TaskSpec) -> None:
         super().__init__(config, task)
@@ -79,7 +80,7 @@ class MSES(Method):
         self.stopped: list[str] = []
         self.snapshots: dict[str, dict[str, Tensor]] = {}
 
-    def build_net(self, task: TaskSpec) -> MultimodalNet:
+    def build_net(self, task: TaskSpec) -> MultimodalNet[AuxiliaryHead]:
         return auxiliary_net(task)
 
     def loss(self, out: Outputs, batch: Batch) -> Tensor:
@@ -108,7 +109,6 @@ class MSES(Method):
 
     def parts(self, modality: str) -> nn.ModuleList:
         """Return what is a modality's own: its encoder and its classifier."""
-        assert isinstance(self.net.head, AuxiliaryHead)
         return nn.ModuleList([self.net.encoders[modality], self.net.head.auxiliary.layers[modality]])
 
     def stop(self, modality: str) -> None:

@@ -27,11 +27,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from benchmark.data import Batch, TaskSpec
 from benchmark.method import Ledger, Method, OffSwitch, Reference
-from benchmark.model import LateHead, MultimodalNet, Outputs, sum_logits
+from benchmark.model import LateHead, MultimodalNet, Outputs, summed_cross_entropy
 from benchmark.training import Run
 
 from ._held_out import held_out_mean
@@ -79,6 +78,7 @@ class MSLR(Method):
             return task.unknown(*self.rates)
 
     config: Config
+    net: MultimodalNet[LateHead]
 
     def __init__(self, config: Config, task: TaskSpec) -> None:
         super().__init__(config, task)
@@ -87,7 +87,7 @@ class MSLR(Method):
         self.rates = {m: config.rates.get(m, 1.0) for m in task.modalities}
         self.accuracies: dict[str, list[float]] = {m: [] for m in task.modalities}
 
-    def build_net(self, task: TaskSpec) -> MultimodalNet:
+    def build_net(self, task: TaskSpec) -> MultimodalNet[LateHead]:
         return MultimodalNet(task.build_encoders(), lambda dims: LateHead(dims, task.num_classes))
 
     def attach(self, run: Run) -> None:
@@ -101,7 +101,6 @@ class MSLR(Method):
 
     def parts(self, modality: str) -> nn.ModuleList:
         """Return what is a modality's own: its encoder and its linear layer."""
-        assert isinstance(self.net.head, LateHead)
         return nn.ModuleList([self.net.encoders[modality], self.net.head.layers[modality]])
 
     def start_epoch(self, epoch: int) -> None:
@@ -110,7 +109,7 @@ class MSLR(Method):
     def loss(self, out: Outputs, batch: Batch) -> Tensor:
         if self.fuses:
             return super().loss(out, batch)
-        return sum_logits(F.cross_entropy(logits, batch.labels) for logits in out.unimodal.values())
+        return summed_cross_entropy(out.unimodal, batch.labels)
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         with self.own_rates():

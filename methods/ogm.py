@@ -33,6 +33,7 @@ from benchmark.method import Ledger, Method, OffSwitch, Reference
 from benchmark.model import LateHead, MultimodalNet, Outputs, concat_net
 
 from ._confidence import Ratio, confidences, discrepancies, least_ratio, mean_ratio, sum_ratio
+from ._schedule import within
 
 RATIOS: Mapping[str, Ratio] = {"mean": mean_ratio, "sum": sum_ratio, "least": least_ratio}
 
@@ -99,7 +100,7 @@ class OGM(Method):
         return concat_net(task)
 
     def start_epoch(self, epoch: int) -> None:
-        self.active = self.config.first_epoch <= epoch <= self.config.last_epoch
+        self.active = within(epoch, self.config.first_epoch, self.config.last_epoch)
 
     @torch.no_grad()
     def edit_gradients(self, out: Outputs, batch: Batch) -> None:

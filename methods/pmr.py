@@ -35,7 +35,9 @@ from benchmark.model import ConcatHead, MultimodalNet, Outputs, concat_net, true
 from benchmark.seeds import generator
 from benchmark.training import Run
 
+from ._features import encode_all
 from ._prototypes import class_means, draw_share, similarities
+from ._schedule import tenth, within
 
 
 def lags(confidence: Tensor, hard: bool = False) -> Tensor:
@@ -94,10 +96,10 @@ class PMR(Method):
         """Last epoch of rebalancing, inclusive; None for all (the released scripts stop after 70 of 100 to 150)."""
 
     config: Config
+    net: MultimodalNet[ConcatHead]
 
-    def build_net(self, task: TaskSpec) -> MultimodalNet:
+    def build_net(self, task: TaskSpec) -> MultimodalNet[ConcatHead]:
         net = concat_net(task)
-        assert isinstance(net.head, ConcatHead)
         for modality, weight in net.head.slices.items():
             self.register_buffer(f"prototypes_{modality}", torch.zeros_like(weight))
         return net
@@ -105,25 +107,22 @@ class PMR(Method):
     def attach(self, run: Run) -> None:
         super().attach(run)
         per_epochs = self.config.per_epochs
-        self.per_epochs = max(run.epochs // 10, 1) if per_epochs is None else per_epochs
+        self.per_epochs = tenth(run.epochs) if per_epochs is None else per_epochs
 
     def start_epoch(self, epoch: int) -> None:
-        first, last = self.config.first_epoch, self.config.last_epoch
-        self.active = first <= epoch <= (epoch if last is None else last)
+        first = self.config.first_epoch
+        self.active = within(epoch, first, self.config.last_epoch)
         self.calm = epoch < self.per_epochs
         if self.active:
             self.refresh_prototypes(epoch, momentum=0.0 if epoch == first else self.config.momentum)
 
-    @torch.no_grad()
     def refresh_prototypes(self, epoch: int, momentum: float) -> None:
         """Move the prototypes to the class means over a share of train, in eval mode."""
-        labels = self.run.train_labels
-        chosen = draw_share(labels, self.config.share, generator(self.run.seed, epoch, "prototypes"))
-        self.net.eval()
-        features = [self.net.encode(batch.inputs) for batch in self.run.train_at(chosen)]
-        self.net.train()
-        for modality in self.task.modalities:
-            means = class_means(torch.cat([u[modality] for u in features]), labels[chosen], self.task.num_classes)
+        draw = generator(self.run.seed, epoch, "prototypes")
+        chosen = draw_share(self.run.train_labels, self.config.share, draw)
+        features, labels = encode_all(self.net, self.run.train_at(chosen))
+        for modality, u in features.items():
+            means = class_means(u, labels, self.task.num_classes)
             prototypes = self.prototypes(modality)
             prototypes.copy_(momentum * prototypes + (1 - momentum) * means)
 

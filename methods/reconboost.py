@@ -40,9 +40,10 @@ from torch.nn import functional as F
 
 from benchmark.data import Batch, TaskSpec
 from benchmark.method import Ledger, Method, Reference, Variants, unimodal_losses
-from benchmark.model import MultimodalNet, Outputs, sum_logits, true_class_probability
+from benchmark.model import MultimodalNet, Outputs, sum_logits, summed_cross_entropy, true_class_probability
 from benchmark.training import Run
 
+from ._schedule import tenth
 from ._shared import SharedHead
 
 LONGEST_PHASE = 4
@@ -103,7 +104,7 @@ def plan(epochs: int, modalities: int, boosting: int | None, rectification: int 
     fitting = min(max(epochs // (8 * modalities), 1), LONGEST_PHASE)
     boosting = fitting if boosting is None else boosting
     rectification = fitting if rectification is None else rectification
-    least = max(epochs // 10, 1) if start is None else start
+    least = tenth(epochs) if start is None else start
     rest = max(epochs - least, 0) % (boosting + rectification)
     return Schedule(least + rest, boosting, rectification)
 
@@ -177,15 +178,11 @@ class ReconBoost(Method):
             return None
 
     config: Config
+    net: MultimodalNet[Ensemble]
 
-    def build_net(self, task: TaskSpec) -> MultimodalNet:
+    def build_net(self, task: TaskSpec) -> MultimodalNet[Ensemble]:
         hidden = self.config.hidden
         return MultimodalNet(task.build_encoders(), lambda dims: Ensemble(dims, hidden, task.num_classes))
-
-    @property
-    def head(self) -> Ensemble:
-        assert isinstance(self.net.head, Ensemble)
-        return self.net.head
 
     def attach(self, run: Run) -> None:
         super().attach(run)
@@ -223,7 +220,7 @@ class ReconBoost(Method):
         """Return the loss of the learner from the logits (B, K) of every modality."""
         assert self.stage is not None
         config = self.config
-        others = self.head.rate * sum_logits(z for m, z in unimodal.items() if m != learner)
+        others = self.net.head.rate * sum_logits(z for m, z in unimodal.items() if m != learner)
         loss = BOOSTING[config.regulariser](unimodal[learner], others.detach(), labels, config.lambda_, config.weight)
         if self.stage == 0 or not config.memory:
             return loss
@@ -232,5 +229,5 @@ class ReconBoost(Method):
 
     def loss(self, out: Outputs, batch: Batch) -> Tensor:
         if self.stage is None:
-            return sum_logits(F.cross_entropy(z, batch.labels) for z in out.unimodal.values())
+            return summed_cross_entropy(out.unimodal, batch.labels)
         return super().loss(out, batch)

@@ -35,6 +35,8 @@ from benchmark.method import Ledger, Method, OffSwitch, Reference
 from benchmark.model import MultimodalNet, concat_net
 from benchmark.training import Run
 
+from ._features import encode_all
+
 
 def cluster(features: Tensor, num_clusters: int) -> Tensor:
     """Return the cluster (N,) of each feature (N, D), by k-means after scaling each dimension to [-1, 1]."""
@@ -119,12 +121,7 @@ class Relearning(Method):
             self.run.log(**{f"drawn_back/{modality}": weight})
             draw_back(encoder.parameters(), self.initial[modality], weight.to(self.run.device))
 
-    @torch.no_grad()
     def purities(self, batches: Iterable[Batch]) -> dict[str, float]:
         """Return the purity of each modality's clusters, in eval mode."""
-        self.net.eval()
-        encoded = [(self.net.encode(batch.inputs), batch.labels) for batch in batches]
-        self.net.train()
-        labels = torch.cat([y for _, y in encoded]).cpu()
-        features = {m: torch.cat([u[m] for u, _ in encoded]) for m in self.task.modalities}
-        return {m: purity(cluster(u, self.task.num_classes), labels) for m, u in features.items()}
+        features, labels = encode_all(self.net, batches)
+        return {m: purity(cluster(u, self.task.num_classes), labels.cpu()) for m, u in features.items()}

@@ -46,6 +46,7 @@ from benchmark.model import Encoder, Head, MultimodalNet, Outputs
 
 from ._auxiliary import auxiliary_net, multitask_loss
 from ._batches import join, take
+from ._features import evaluating
 
 
 def confidence(logits: Tensor) -> Tensor:
@@ -108,16 +109,11 @@ class Remix(Method):
             for modality in self.gathered:
                 self.flush(modality)
 
-    @torch.no_grad()
     def least_confident(self) -> Tensor:
         """Return which modality is least confident of each training sample, by position: (N,)."""
-        self.net.eval()
-        chosen = [
-            torch.stack([confidence(z) for z in self.net(batch.inputs).unimodal.values()], 1).argmin(1)
-            for batch in self.run.train_in_order()
-        ]
-        self.net.train()
-        return torch.cat(chosen)
+        with evaluating(self.net):
+            outputs = [self.net(batch.inputs).unimodal.values() for batch in self.run.train_in_order()]
+        return torch.cat([torch.stack([confidence(z) for z in logits], 1).argmin(1) for logits in outputs])
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         if not self.remixing:

@@ -40,6 +40,7 @@ from benchmark.model import MultimodalNet, Outputs, concat_net
 from benchmark.seeds import generator
 
 from ._batches import join, take
+from ._features import evaluating
 from ._shapley import coalitions, shapley_values
 
 THRESHOLDS = (1e-6, 0.6, 1.1)
@@ -110,13 +111,10 @@ class SMV(Method):
         for modality, phi, number in zip(self.task.modalities, values.mean(0), self.copies.sum(0), strict=True):
             self.run.log(**{f"value/{modality}": phi, f"copies/{modality}": number})
 
-    @torch.no_grad()
     def value_samples(self) -> Tensor:
         """Return the Shapley value of each modality for each training sample, (N, M)."""
-        self.net.eval()
-        values = [self.value_batch(batch) for batch in self.run.train_in_order()]
-        self.net.train()
-        return torch.cat(values)
+        with evaluating(self.net):
+            return torch.cat([self.value_batch(batch) for batch in self.run.train_in_order()])
 
     def value_batch(self, batch: Batch) -> Tensor:
         """Return the Shapley value of each modality for each sample of a batch, (B, M)."""

@@ -28,7 +28,7 @@ from torch.nn import functional as F
 
 from benchmark.data import Batch, TaskSpec
 from benchmark.method import Ledger, Method, OffSwitch, Reference
-from benchmark.model import LateHead, MultimodalNet, Outputs, concat_net, sum_logits
+from benchmark.model import LateHead, MultimodalNet, Outputs, concat_net, sum_logits, summed_cross_entropy
 from benchmark.training import Run
 
 
@@ -77,7 +77,7 @@ class UMT(Method):
             for batch in self.run.train_batches(epoch):
                 own = self.teachers(batch.inputs).unimodal
                 optimizer.zero_grad()
-                self.run.backward(sum_logits(F.cross_entropy(z, batch.labels) for z in own.values()))
+                self.run.backward(summed_cross_entropy(own, batch.labels))
                 optimizer.step()
         self.teachers.requires_grad_(False)
 

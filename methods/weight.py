@@ -28,6 +28,8 @@ from benchmark.data import TaskSpec
 from benchmark.method import Ledger, Method, Reference, Variants
 from benchmark.model import Head, LateHead, MultimodalNet, Outputs, sum_logits
 
+from ._heads import projections
+
 
 def attention_weights(scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return softmax over modalities of their scores (B, 1): weights (B, 1) that sum to 1."""
@@ -69,8 +71,7 @@ class DimensionWeightHead(Head):
     def __init__(self, dims: Mapping[str, int], num_classes: int) -> None:
         super().__init__()
         width = max(dims.values())
-        alike = set(dims.values()) == {width}
-        self.project = nn.ModuleDict({m: nn.Identity() if alike else nn.Linear(d, width) for m, d in dims.items()})
+        self.project = projections(dims, width)
         self.output = nn.Linear(width, num_classes)
 
     def forward(self, features: dict[str, Tensor]) -> Outputs:

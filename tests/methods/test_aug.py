@@ -174,7 +174,7 @@ def test_paper_trains_what_it_adds_and_released_does_not(make_trainer):
     for variant, trained in (("paper", True), ("released", False)):
         trainer = make_trainer(AUG, {"variant": variant})
         trainer.method.start_epoch(0)
-        bank = trainer.method.head.bank("audio")
+        bank = trainer.method.net.head.bank("audio")
         trainer.method.grow("audio")
         new = {True: lambda bank=bank: bank.weight[256:], False: lambda bank=bank: bank.frozen_weight}[trained]
         before, first = new().detach().clone(), bank.weight[:256].detach().clone()
@@ -189,7 +189,7 @@ def test_paper_trains_what_it_adds_and_released_does_not(make_trainer):
 def test_what_is_added_starts_without_momentum_and_the_rest_keeps_its_own(make_trainer):
     trainer = make_trainer(AUG, {"assign": False})
     trainer.run_epoch()
-    optimizer, bank = trainer.run.optimizers[0], trainer.method.head.bank("audio")
+    optimizer, bank = trainer.run.optimizers[0], trainer.method.net.head.bank("audio")
     momentum = optimizer.state[bank.weight]["momentum_buffer"].clone()
     trainer.method.grow("audio")
     grown = optimizer.state[bank.weight]["momentum_buffer"]
@@ -247,7 +247,7 @@ def test_each_term_can_stand_alone(make_trainer, switch):
 def test_fixed_allocation_never_grows(make_trainer):
     trainer = make_trainer(AUG, {**GROWING, "classifiers": {"video": 4}, "assign": False})
     train(trainer)
-    assert [trainer.method.head.bank(m).count for m in ("audio", "video")] == [1, 4]
+    assert [trainer.method.net.head.bank(m).count for m in ("audio", "video")] == [1, 4]
 
 
 def test_history_names_classifiers_scores_and_losses(make_trainer):

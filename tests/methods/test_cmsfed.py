@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 from benchmark.methods._federated import Turn, owner
-from benchmark.methods.cmsfed import CMSFed, choose, flat, similarities, weakest_loss
+from benchmark.methods._prototypes import similarities
+from benchmark.methods.cmsfed import CMSFed, choose, flat, weakest_loss
 
 from benchmark.check.trained import train
 

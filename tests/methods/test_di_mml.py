@@ -8,7 +8,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from benchmark.methods.di_mml import DIMML, class_means, effective_dimensions, lesson, stages, weigh_by_certainty
+from benchmark.methods._prototypes import class_means
+from benchmark.methods.di_mml import DIMML, effective_dimensions, lesson, stages, weigh_by_certainty
 from torch.nn import functional as F
 
 from benchmark.check.synthetic import Blobs
@@ -33,7 +34,9 @@ def test_effective_dimensions_equal_an_independent_calculation(seed):
 
 def test_a_class_without_samples_is_nobodys_nearest():
     features, labels = torch.tensor([[0.1], [-0.1], [5.0]]), torch.tensor([0, 0, 2])
-    assert class_means(features, labels, 4).flatten().tolist() == pytest.approx([0, math.inf, 5, math.inf])
+    assert class_means(features, labels, 4, absent=math.inf).flatten().tolist() == pytest.approx(
+        [0, math.inf, 5, math.inf]
+    )
     assert not effective_dimensions(features, labels, 4).any()  # one dimension is no better than the average
 
 
@@ -137,7 +140,7 @@ def test_loss_is_the_sum_of_its_parts(make_trainer, count):
     method.effective.copy_(torch.rand(method.effective.shape) < 0.5)
     batch = batches[0]
     u, y = method.net.encode(batch.inputs), batch.labels
-    names, head = list(u), method.head
+    names, head = list(u), method.net.head
     expected = sum(F.cross_entropy(head.own.layers[m](u[m]), y) for m in names)
     expected = expected + 0.3 * sum(F.cross_entropy(head.shared.classifier(u[m]), y) for m in names)
     lessons = 0.0
@@ -171,7 +174,7 @@ def test_no_modality_changes_anothers_encoder_but_through_lessons(make_trainer):
 def test_stage_two_trains_the_joint_classifier_alone_bit_for_bit(make_trainer):
     trainer = make_trainer(DIMML, SETTINGS, epochs=5)
     train(trainer, 3)
-    head, encoders = trainer.method.head, trainer.method.net.encoders
+    head, encoders = trainer.method.net.head, trainer.method.net.encoders
 
     def states():
         modules = (encoders, head.own, head.shared, head.joint)
@@ -186,9 +189,9 @@ def test_stage_two_trains_the_joint_classifier_alone_bit_for_bit(make_trainer):
 
 def test_stage_one_leaves_the_joint_classifier_as_drawn_and_out_of_predictions(make_trainer):
     trainer = make_trainer(DIMML, SETTINGS, epochs=5)
-    drawn = {k: v.clone() for k, v in trainer.method.head.joint.state_dict().items()}
+    drawn = {k: v.clone() for k, v in trainer.method.net.head.joint.state_dict().items()}
     train(trainer, 3)
-    assert same_state(trainer.method.head.joint.state_dict(), drawn)
+    assert same_state(trainer.method.net.head.joint.state_dict(), drawn)
     method = trainer.method.eval()
     inputs = next(method.run.train_in_order()).inputs
     logits = method.predict(inputs)
@@ -196,7 +199,7 @@ def test_stage_one_leaves_the_joint_classifier_as_drawn_and_out_of_predictions(m
     torch.testing.assert_close(logits["fused"], weigh_by_certainty(torch.stack(voices), 1.0))
     train(trainer)
     logits = method.eval().predict(inputs)
-    joint = method.head.joint(method.net.encode(inputs)).fused
+    joint = method.net.head.joint(method.net.encode(inputs)).fused
     voices = [logits["audio"], logits["video"], joint]
     torch.testing.assert_close(logits["fused"], weigh_by_certainty(torch.stack(voices), 1.0))
 

@@ -104,11 +104,11 @@ def test_infiltration_never_enters_the_prediction_of_both_and_fills_the_place_of
         method.eval()
         before = method.net(batch.inputs).fused
         for m in NAMES:
-            kept = method.head.infiltration[m].weight.detach().clone()
+            kept = method.net.head.infiltration[m].weight.detach().clone()
             with torch.no_grad():
-                method.head.infiltration[m].weight.mul_(-2)
+                method.net.head.infiltration[m].weight.mul_(-2)
                 assert torch.equal(method.net(batch.inputs).fused, before) is (m not in enters)
-                method.head.infiltration[m].weight.copy_(kept)
+                method.net.head.infiltration[m].weight.copy_(kept)
         if len(modalities) == 1:
             (missing,) = set(NAMES) - set(modalities)
             changed = {**batch.inputs, missing: torch.randn_like(batch.inputs[missing])}

@@ -131,7 +131,7 @@ def test_steps_are_curated_as_a_plain_loop_decides(make_trainer, settings, count
 
     def check(out, batch):
         nonlocal left, caring
-        assert method.head.curated.tolist() == [left > 0 and m == caring for m in names]
+        assert method.net.head.curated.tolist() == [left > 0 and m == caring for m in names]
         decisions.append(left > 0)
         speeds = reference_speeds(method)
         edit(out, batch)
@@ -157,7 +157,7 @@ def test_without_bias_nothing_is_ever_curated(make_trainer):
     strict, late = make_trainer(Greedy, {"epsilon": 1e6}), make_trainer(Greedy, {"first_epoch": 100})
     assert train(strict) == train(late)
     assert same_state(strict.method.net.state_dict(), late.method.net.state_dict())
-    assert not strict.method.head.curated.any()
+    assert not strict.method.net.head.curated.any()
 
 
 def test_loss_is_the_sum_over_modalities(make_trainer):

@@ -102,7 +102,7 @@ def begun(make_trainer, epoch, count=2, **settings):
 
 def parts(method):
     """Everything that can move, parameters and normalisation statistics, by part."""
-    head = method.head
+    head = method.net.head
     modules = {**dict(method.net.encoders.items()), "classifier": head.classifier}
     states = {name: {k: v.clone() for k, v in module.state_dict().items()} for name, module in modules.items()}
     return {**states, "rate": {"rate": head.rate.detach().clone()}}
@@ -139,7 +139,7 @@ def test_released_moves_the_others_statistics_but_no_parameter(make_trainer):
 def test_a_boosting_step_descends_what_the_formula_says(make_trainer, settings):
     method, batches = begun(make_trainer, 3, **settings)
     method.eval()
-    method.head.rate.data.fill_(1.7)
+    method.net.head.rate.data.fill_(1.7)
     batch, config = batches[0], method.config
     out = method.net(batch.inputs)
     total = sum(z for m, z in out.unimodal.items() if m != "video")
@@ -163,11 +163,11 @@ def test_a_boosting_step_descends_what_the_formula_says(make_trainer, settings):
 def test_nothing_of_the_boosting_loss_reaches_the_earlier_modality(make_trainer):
     method, batches = begun(make_trainer, 3)
     logits = {m: z.detach().requires_grad_() for m, z in method.net(batches[0].inputs).unimodal.items()}
-    method.head.rate.requires_grad_()
+    method.net.head.rate.requires_grad_()
     method.boosting_loss(logits, "video", batches[0].labels).backward()
     assert logits["video"].grad.abs().sum() > 0
     assert logits["audio"].grad is None
-    assert method.head.rate.grad is None
+    assert method.net.head.rate.grad is None
 
 
 def test_momentum_starts_anew_with_each_phase_and_only_then(make_trainer):
@@ -213,7 +213,7 @@ def test_phases_that_do_not_fit_are_refused():
 
 def test_prediction_is_the_sum_times_the_rate(make_trainer):
     method, batches = begun(make_trainer, 0)
-    method.head.rate.data.fill_(0.5)
+    method.net.head.rate.data.fill_(0.5)
     method.eval()
     logits = method.predict(batches[0].inputs)
     torch.testing.assert_close(logits["fused"], 0.5 * (logits["audio"] + logits["video"]))

@@ -6,7 +6,8 @@ from itertools import permutations
 
 import pytest
 import torch
-from benchmark.methods.smv import SMV, THRESHOLDS, copies_by_modality, copies_by_sample, take
+from benchmark.methods._batches import take
+from benchmark.methods.smv import SMV, THRESHOLDS, copies_by_modality, copies_by_sample
 
 from benchmark.check.synthetic import Blobs
 from benchmark.check.trained import same_state, train
