@@ -37,9 +37,15 @@ class Settings(BaseModel):
         needed = {name: _fewest(getattr(self, name), value) for name, value in dumped.items()}
         for name, field in reversed(type(self).model_fields.items()):
             rest = {key: value for key, value in needed.items() if key != name}
-            if not field.is_required() and type(self).model_validate_json(json.dumps(rest)) == self:
+            if not field.is_required() and self._follows_from(rest):
                 needed = rest
         return needed
+
+    def _follows_from(self, values: Mapping[str, Any]) -> bool:
+        try:
+            return type(self).model_validate_json(json.dumps(values)) == self
+        except ValidationError:  # some settings fit together only
+            return False
 
 
 def _fewest(value: Any, dumped: Any) -> Any:

@@ -9,7 +9,7 @@ from datetime import date
 from typing import Annotated, Literal
 
 import pytest
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from benchmark.errors import Problem, Problems, UserError, nearest
 from benchmark.settings import Settings, parse_settings, parse_value
@@ -97,6 +97,22 @@ def test_changed_lists_what_differs_from_the_defaults_and_parses_back():
 
 def test_changed_keeps_a_required_value():
     assert Needy(modality="audio").changed() == {"modality": "audio"}
+
+
+class Bounded(Settings):
+    most: int = 10
+    some: int = 5
+
+    @model_validator(mode="after")
+    def _fits(self):
+        if self.some > self.most:
+            raise ValueError("some at most most")
+        return self
+
+
+def test_settings_that_only_fit_together_are_both_told():
+    assert Bounded(most=3, some=2).changed() == {"most": 3, "some": 2}
+    assert Bounded(most=7).changed() == {"most": 7}
 
 
 @pytest.mark.parametrize(
