@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-
-from benchmark.check.synthetic import Blobs
 from benchmark.methods._features import encode_all, evaluating
 from benchmark.methods._heads import MeanHead, projections
 from benchmark.methods._schedule import tenth, within
 from benchmark.methods.concat import Concat
+
+from benchmark.check.synthetic import Blobs
 from benchmark.model import concat_net
 
 
