@@ -27,7 +27,7 @@ def test_a_network_evaluates_without_gradients_and_trains_again_even_after_an_er
 
 
 def test_all_features_are_those_of_single_batches_and_leave_no_trace(make_trainer):
-    trainer = make_trainer(Concat)
+    trainer = make_trainer(Concat, {})
     net, before = trainer.method.net, {k: v.clone() for k, v in trainer.method.net.state_dict().items()}
     features, labels = encode_all(net, trainer.run.train_in_order())
     assert torch.equal(labels, trainer.run.train_labels)
