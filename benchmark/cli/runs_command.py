@@ -144,9 +144,10 @@ def logs(
         listed = ", ".join(str(run.folder.path) for run in chosen[:5])
         raise UserError(Problem("bench logs", "one run", f"{len(chosen)}: {listed}", "Name its folder."))
     (run,) = chosen
-    for job_log in driver.job_logs(run, out):
-        open_console(stderr=True).print(f"its job: {job_log}", markup=False, soft_wrap=True)
-    log = run.folder.log
+    told = driver.job_logs(run, out)
+    for path in told:
+        open_console(stderr=True).print(f"its job: {path}", markup=False, soft_wrap=True)
+    log = next((path for path in (run.folder.log, *told) if path.exists()), run.folder.log)
     if not log.exists():
         open_console(stderr=True).print("It has not said anything yet.")
         if not follow:

@@ -174,6 +174,9 @@ def bring(
         watch: shows progress.
     """
     work = [replace(each, options=each.options.resolved()) for each in work]
+    for each in work:
+        if each.known is None:
+            check_threads(each.specs, each.options)
     engines = [make_executor(each.options, tell) for each in work]
     known = [engine.prepare(e.specs) if e.known is None else e.known for e, engine in zip(work, engines, strict=True)]
     steps = []
@@ -283,6 +286,24 @@ def read_spec(folder: RunFolder) -> RunSpec:
         advice = "Give the command again that made it."
         raise UserError(Problem(where, "a sound spec.yaml", str(error), advice)) from None
     return parse_settings(RunSpec, content, where)
+
+
+def check_threads(specs: Sequence[RunSpec], options: LaunchOptions) -> None:
+    """Raise `UserError` for runs half trained with another number of CPU threads, which adds up in another order."""
+    if options.force or options.mix_threads or not options.threads:
+        return
+    problems = []
+    for spec in specs:
+        folder = RunFolder(spec.folder(options.out))
+        status, before = folder.last_status(), folder.read_threads()
+        if status.epoch and not status.device.startswith("cuda") and before not in (None, options.threads):
+            got = (
+                f"--threads {options.threads}: epochs {status.epoch + 1} to {status.epochs} would not be as the others"
+            )
+            advice = f"Give --threads {before}, --force to train it anew, or --mix-threads to go on all the same."
+            problems.append(Problem(f"run {spec.title}", f"the {before} threads that trained it so far", got, advice))
+    if problems:
+        raise UserError(*problems)
 
 
 def check_code(specs: Sequence[RunSpec]) -> None:

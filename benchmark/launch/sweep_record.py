@@ -54,7 +54,7 @@ def write_sweep(options: LaunchOptions, known: Mapping[str, Any], specs: Sequenc
     record = SweepRecord(
         created=created,
         sweep=sweep,
-        options=replace(options, out=Path(), force=False, detach=False),
+        options=replace(options, out=Path(), force=False, detach=False, mix_threads=False),
         known=dict(known),
         runs=[str(spec.folder(out).relative_to(out)) for spec in specs],
     )

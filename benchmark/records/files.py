@@ -275,6 +275,14 @@ class RunFolder:
                 break
         return history
 
+    def read_threads(self) -> int | None:
+        """Return how many CPU threads trained the run last; None where that is not on record."""
+        try:
+            threads = _mapping(self.path / "env.json", json.loads).get("threads")
+        except RecordError:
+            return None
+        return threads if isinstance(threads, int) else None
+
     def is_done(self) -> bool:
         """Return whether the run is finished and its record can be read."""
         try:

@@ -191,6 +191,20 @@ def test_cancelled_runs_stop_wherever_they_are_and_go_on_only_when_asked(
     assert states(out) == {0: State.DONE, 1: State.DONE, 2: State.DONE, 3: State.CANCELLED}
 
 
+def test_waiting_starts_again_what_died_when_nobody_else_is_left(ask, booked, on_slurm, tmp_path, out, wait_until):
+    (tmp_path / "hold0").touch()
+    assert ask(*on_slurm("0-1", "--detach")).rc == 0
+    wait_until(lambda: states(out) == {0: State.RUNNING, 1: State.DONE}, "one run done, the other at work")
+    (run,) = (run for run in scan(out) if run.seed == 0)
+    booked.ask("scancel", "--signal=KILL", "--full", run.status.job)
+    wait_until(lambda: not run.folder.is_alive() and booked.queue()[run.status.job] == "FAILED", "the job to be over")
+    assert ask("status", "--out", "runs").rc == 0, "only looks"
+    (tmp_path / "hold0").unlink()
+    done = ask("wait", "--out", "runs")
+    assert done.rc == 0, done.said
+    assert states(out) == {0: State.DONE, 1: State.DONE}
+
+
 def test_a_run_whose_node_fails_goes_on(start, booked, on_slurm, tmp_path, out, wait_until):
     (tmp_path / "hold0").touch()
     driver = start(*on_slurm("0"), env=booked.environment)
