@@ -4,7 +4,11 @@ BIN := .venv/bin
 # A worker must not find our `datasets` folder before Hugging Face's package of that name.
 export PYTHONSAFEPATH := 1
 
-.PHONY: demo test test-all lint types tests docs clean
+# What the GPU check runs on: nothing is installed for it, and a machine with a GPU brings its own torch.
+GPU_PYTHON ?= $(if $(wildcard .venv/installed),$(BIN)/python,$(PYTHON))
+OUT ?= gpu
+
+.PHONY: demo test test-all lint types tests docs gpu clean
 
 .venv/installed: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -34,5 +38,8 @@ test-all: .venv/installed
 docs: .venv/installed
 	$(BIN)/mkdocs build --strict --config-file docs/mkdocs.yml
 
+gpu:
+	$(GPU_PYTHON) tests/gpu/check.py --out $(OUT) $(GPU_OPTIONS)
+
 clean:
-	rm -rf .venv demo site .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	rm -rf .venv demo site gpu .wheels .pytest_cache .mypy_cache .ruff_cache *.egg-info

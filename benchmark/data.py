@@ -221,6 +221,11 @@ class Dataset(ABC):
         return dict(inputs)
 
 
+def to_device(x: Tensor, device: torch.device) -> Tensor:
+    """Bring a tensor of the CPU to a device; to a GPU through pinned memory, so that the host need not wait for it."""
+    return x if device.type == "cpu" else x.pin_memory().to(device, non_blocking=True)
+
+
 def hold_out(train: Index, labels: Tensor, share: float, groups: Sequence[str] | None = None) -> tuple[Index, Index]:
     """Divide training samples into (train, valid), the same for every run.
 

@@ -100,8 +100,9 @@ class Recipe(Settings):
     """Part of train that validation takes where none is published."""
     drop_last: bool = False
     """Drop the last, smaller training batch. Validation and test never drop a sample."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """fp32 is bitwise reproducible; bf16 runs the encoders under autocast, channels last."""
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    """fp32 is near a CPU's numbers on any device; tf32 lets a GPU round what it multiplies, as torch does by default
+    in convolutions; bf16 runs the encoders under autocast, channels last."""
     selection: Annotated[str, AfterValidator(known_rule)] = BEST_VALID.name
     """The rule of the main table, one of `benchmark.rules.RULES`. All of them are computed in every run."""
 

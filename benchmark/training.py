@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from benchmark.data import Batch, Dataset, Index, Samples
+from benchmark.data import Batch, Dataset, Index, Samples, to_device
 from benchmark.protocol import Recipe
 from benchmark.seeds import generator
 
@@ -103,17 +103,17 @@ class Feed:
             draws = torch.rand((len(self), self._dataset.num_draws), generator=generator(*seed, "draws"))
         chunks = order[: sum(sizes)].split(sizes)
         for rows, inputs in zip(chunks, self._serve(chunks, draws), strict=True):
-            index = rows.to(self.labels.device)
+            index = to_device(rows, self.labels.device)
             yield Batch(inputs, self.labels[index], index)
 
     def _serve(self, chunks: Sequence[Tensor], draws: Tensor | None) -> Iterator[dict[str, Tensor]]:
         """Yield the transformed inputs of each chunk of positions."""
         if draws is None and self._keep():
             assert self._kept is not None
-            yield from ({m: x[rows.to(x.device)] for m, x in self._kept.items()} for rows in chunks)
+            yield from ({m: x[to_device(rows, x.device)] for m, x in self._kept.items()} for rows in chunks)
             return
         for rows, raw in zip(chunks, self._read(chunks), strict=True):
-            given = None if draws is None else draws[rows].to(self.labels.device)
+            given = None if draws is None else to_device(draws[rows], self.labels.device)
             yield self._dataset.transform(raw, given)
 
     def _keep(self) -> bool:
@@ -149,9 +149,9 @@ class Feed:
 
     def _to_device(self, rows: Tensor, read: dict[str, Tensor]) -> dict[str, Tensor]:
         device = self.labels.device
-        index = rows.to(device)
+        index = to_device(rows, device)
         return {
-            m: self._resident[m][index] if m in self._resident else read[m].to(device, non_blocking=True)
+            m: self._resident[m][index] if m in self._resident else to_device(read[m], device)
             for m in self._samples.inputs
         }
 

@@ -203,9 +203,8 @@ class AudioVisual(ClipDataset):
         if draws is None:
             video = resize_frames(frames, config.size, IMAGENET_MEAN, IMAGENET_STD)
         else:
-            flips = (draws[:, 1] < 0.5).tolist()
             boxes = random_boxes(draws[:, 2:], *frames.shape[2:4])
-            video = crop_frames(frames, boxes, flips, config.size, IMAGENET_MEAN, IMAGENET_STD)
+            video = crop_frames(frames, boxes, draws[:, 1] < 0.5, config.size, IMAGENET_MEAN, IMAGENET_STD)
         return {"audio": audio, "video": video}
 
     def find_lists(self, *choices: Sequence[str]) -> list[Path]:

@@ -106,7 +106,7 @@ class ImageTextDataset(ClipDataset):
             image = resize_frames(frames, SIZE, *constants)
         else:
             boxes = random_boxes(draws[:, 1:], STORED, STORED, CROP_AREA)
-            image = crop_frames(frames, boxes, (draws[:, 0] < 0.5).tolist(), SIZE, *constants)
+            image = crop_frames(frames, boxes, draws[:, 0] < 0.5, SIZE, *constants)
         return {**inputs, "image": image[:, :, 0]}
 
 

@@ -98,7 +98,7 @@ class Mvsa(EncodedDataset):
             image = resize_frames(frames, SIZE, IMAGENET_MEAN, IMAGENET_STD)
         else:
             boxes = random_boxes(draws[:, 1:], STORED, STORED)
-            image = crop_frames(frames, boxes, (draws[:, 0] < 0.5).tolist(), SIZE, IMAGENET_MEAN, IMAGENET_STD)
+            image = crop_frames(frames, boxes, draws[:, 0] < 0.5, SIZE, IMAGENET_MEAN, IMAGENET_STD)
         return {**inputs, "image": image[:, :, 0]}
 
     def _rows(self) -> list[Row]:

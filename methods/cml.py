@@ -29,7 +29,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmark.data import Batch, TaskSpec
+from benchmark.data import Batch, TaskSpec, to_device
 from benchmark.method import Ledger, Method, OffSwitch, Reference, Variants
 from benchmark.model import MultimodalNet, Outputs, concat_net
 from benchmark.seeds import generator
@@ -107,7 +107,7 @@ class CML(Method):
     def chain(self, out: Outputs) -> list[Tensor]:
         """Return the logits (B, K) of all modalities and, for each sample, of fewer and fewer."""
         count, device = len(out.fused), out.fused.device
-        ranks = removal_ranks(count, len(out.features), self.generator).to(device)
+        ranks = to_device(removal_ranks(count, len(out.features), self.generator), device)
         chain = [out.fused]
         for removed in range(1, len(out.features)):
             kept = (ranks >= removed).unbind(1)

@@ -51,7 +51,7 @@ def expected_cross_entropy(alpha: Tensor, labels: Tensor) -> Tensor:
 def divergence_from_uniform(alpha: Tensor) -> Tensor:
     """Return KL(Dir(alpha) || Dir(1)): (B, K) -> (B,)."""
     total = alpha.sum(1)
-    log_ratio = total.lgamma() - alpha.lgamma().sum(1) - alpha.new_tensor(float(alpha.shape[1])).lgamma()
+    log_ratio = total.lgamma() - alpha.lgamma().sum(1) - alpha.new_full((), float(alpha.shape[1])).lgamma()
     return log_ratio + ((alpha - 1) * (alpha.digamma() - total.digamma()[:, None])).sum(1)
 
 

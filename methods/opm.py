@@ -29,7 +29,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmark.data import Batch, TaskSpec
+from benchmark.data import Batch, TaskSpec, to_device
 from benchmark.method import Ledger, Method, OffSwitch, Reference
 from benchmark.model import MultimodalNet, Outputs, concat_net
 from benchmark.seeds import generator
@@ -103,7 +103,7 @@ class OPM(Method):
         rates = self.drop_rates(out, batch)
         self.run.log(**{f"drop/{m}": rate for m, rate in rates.items()})
         draws = torch.rand(len(rates), len(batch.labels), 1, generator=self.generator)
-        fused = self.net.head(drop(out.features, rates, draws.to(batch.labels.device))).fused
+        fused = self.net.head(drop(out.features, rates, to_device(draws, batch.labels.device))).fused
         return F.cross_entropy(fused, batch.labels)
 
     @torch.no_grad()

@@ -129,7 +129,8 @@ class Remix(Method):
         """Put a batch's samples of a modality with those that wait, and train when they fill a batch."""
         self.full = max(self.full, len(batch.labels))
         position = list(self.task.modalities).index(modality)
-        waiting = join([*self.waiting[modality], take(batch, self.kept[batch.index] == position)])
+        mine = (self.kept[batch.index] == position).nonzero()[:, 0]  # once, for the host waits to know how many
+        waiting = join([*self.waiting[modality], take(batch, mine)])
         if len(waiting.labels) > self.full + 1:  # so that never one is left over
             self.train_on(modality, take(waiting, slice(self.full)))
             waiting = take(waiting, slice(self.full, None))

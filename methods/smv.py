@@ -140,7 +140,8 @@ class SMV(Method):
         """Return a batch and the copies of another together, with the modalities that each row keeps, (rows, M)."""
         copies = self.copies[other.index]  # (B, M)
         rows, columns = copies.nonzero(as_tuple=True)
-        rows, columns = (where.repeat_interleave(copies[copies > 0]) for where in (rows, columns))
+        number = copies[rows, columns]
+        rows, columns = (where.repeat_interleave(number) for where in (rows, columns))
         pool = join([batch, self.run.counted(take(other, rows))])
         everything = torch.ones_like(copies[:1]).expand(len(batch.labels), -1)
         return pool, torch.cat([everything, F.one_hot(columns, copies.shape[1])])

@@ -292,6 +292,12 @@ def builder_fixture() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def pretend() -> ModuleType:
+    """The module of a device that is not there."""
+    return load(REPO / "tests" / "pretend.py")
+
+
+@pytest.fixture(scope="session")
 def whole() -> Callable[[Feed], dict[str, torch.Tensor]]:
     """Return everything that a feed serves in order, {modality: (N, ...)}."""
 

@@ -37,7 +37,7 @@ SWEEP: Mapping[str, Any] = {
     ],
     "epochs": Annotated[int | None, typer.Option(help="Epochs, instead of the protocol's.")],
     "batch_size": Annotated[int | None, typer.Option(help="Training batch, instead of the protocol's.")],
-    "precision": Annotated[str | None, typer.Option(help="fp32 (bitwise reproducible) or bf16.")],
+    "precision": Annotated[str | None, typer.Option(help="fp32 (the same on any device, nearly), tf32 or bf16.")],
 }
 """What to train, beside the methods: the keys of an experiment file that every sweep can change."""
 

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from benchmark.data import to_device
+
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 FFT_CHUNK = 4
 """Clips in one Fourier transform: few enough to stay in a CPU's cache, 1.6 times as fast there."""
@@ -54,9 +56,7 @@ def crop_time(waveform: Tensor, length: int, draws: Tensor | None) -> Tensor:
     return waveform.gather(1, start[:, None] + torch.arange(length, device=waveform.device))
 
 
-def random_boxes(
-    draws: Tensor, height: int, width: int, scale: tuple[float, float] = CROP_SCALE
-) -> list[tuple[int, int, int, int]]:
+def random_boxes(draws: Tensor, height: int, width: int, scale: tuple[float, float] = CROP_SCALE) -> Tensor:
     """Draw a crop for each sample by the rule of torchvision's RandomResizedCrop.
 
     Args:
@@ -66,7 +66,7 @@ def random_boxes(
         scale: smallest and largest area of a crop, as shares of the picture's.
 
     Returns:
-        (top, left, height, width) for each sample.
+        (top, left, height, width) for each sample, (B, 4).
     """
     area, ratio = draws[:, :CROP_TRIES], draws[:, CROP_TRIES : 2 * CROP_TRIES]
     area = height * width * (scale[0] + (scale[1] - scale[0]) * area.double())
@@ -82,23 +82,18 @@ def random_boxes(
     top = (draws[:, -2] * (height - tall + 1)).long()
     left = (draws[:, -1] * (width - wide + 1)).long()
     top, left = torch.where(none, (height - tall) // 2, top), torch.where(none, (width - wide) // 2, left)
-    return [tuple(box) for box in torch.stack((top, left, tall, wide), 1).tolist()]
+    return torch.stack((top, left, tall, wide), 1)
 
 
 def crop_frames(
-    frames: Tensor,
-    boxes: Sequence[tuple[int, int, int, int]],
-    flips: Sequence[bool],
-    size: int,
-    mean: Sequence[float],
-    std: Sequence[float],
+    frames: Tensor, boxes: Tensor, flips: Tensor, size: int, mean: Sequence[float], std: Sequence[float]
 ) -> Tensor:
     """Cut one box out of all frames of a clip, resize it (bilinear, antialiased), flip and normalise.
 
     Args:
         frames: (B, T, H, W, C), uint8.
-        boxes: (top, left, height, width) for each clip.
-        flips: whether to mirror, for each clip.
+        boxes: (top, left, height, width) for each clip, (B, 4).
+        flips: whether to mirror, for each clip (B,).
         size: height and width of the result.
         mean: of each channel, in [0, 1].
         std: of each channel, in [0, 1].
@@ -107,17 +102,53 @@ def crop_frames(
         (B, C, T, size, size), float32.
     """
     shift, scale = _scale(mean, std, frames.device)
-    out = _empty((len(frames), frames.shape[4], frames.shape[1], size, size), frames.device)
+    if frames.device.type != "cpu":
+        return crop_at_once(frames, boxes, flips, size) * scale[:, None] - shift[:, None]
+    out = _empty((len(frames), frames.shape[4], frames.shape[1], size, size))
     # clip by clip, since boxes differ; torch's kernel for bytes is several times as fast as gathering in one batch
-    for clip, (top, left, height, width), flip, into in zip(frames, boxes, flips, out, strict=True):
-        box = clip[:, top : top + height, left : left + width].permute(0, 3, 1, 2)  # (T, C, h, w)
-        if box.is_cuda:
-            box = box.float()  # no such kernel for bytes there
-        crop = F.interpolate(box, (size, size), mode="bilinear", antialias=True)  # (T, C, size, size)
+    for clip, box, flip, into in zip(frames, boxes.tolist(), flips.tolist(), out, strict=True):
+        top, left, height, width = box
+        part = clip[:, top : top + height, left : left + width].permute(0, 3, 1, 2)  # (T, C, h, w)
+        crop = F.interpolate(part, (size, size), mode="bilinear", antialias=True)  # (T, C, size, size)
         crop = crop.flip(3) if flip else crop
         for frame, whole in zip(crop, into.transpose(0, 1), strict=True):  # one by one they stay in a CPU's cache
             whole.copy_(frame).mul_(scale).sub_(shift)
     return out
+
+
+def crop_at_once(frames: Tensor, boxes: Tensor, flips: Tensor, size: int) -> Tensor:
+    """Do what `crop_frames` does for all clips at once and without rounding, as two matrix products: for a GPU.
+
+    Whose host would otherwise wait to know the boxes, and start a dozen kernels for each clip.
+
+    Returns:
+        (B, C, T, size, size), float32, not yet normalised.
+    """
+    top, left, height, width = boxes.unbind(1)
+    rows = resampling(top, height, size, frames.shape[2])
+    columns = resampling(left, width, size, frames.shape[3])
+    columns = torch.where(flips[:, None, None], columns.flip(1), columns)
+    return torch.einsum("bwx,bthxc->bcthw", columns, torch.einsum("bhy,btyxc->bthxc", rows, frames.float()))
+
+
+def resampling(start: Tensor, length: Tensor, size: int, total: int) -> Tensor:
+    """Return what an antialiased bilinear filter takes of each pixel of a line to resize a part of it.
+
+    Args:
+        start: first pixel of the part (B,).
+        length: pixels of the part (B,).
+        size: pixels that the part is resized to.
+        total: pixels of the line.
+
+    Returns:
+        (B, size, total), each row with the sum 1.
+    """
+    factor = (length / size)[:, None, None]
+    centre = (torch.arange(size, device=start.device) + 0.5)[:, None] * factor
+    place = torch.arange(total, device=start.device) - start[:, None, None]  # (B, 1, total)
+    weight = (1 - (place + 0.5 - centre).abs() / factor.clamp_min(1)).clamp_min(0)
+    weight = weight * ((place >= 0) & (place < length[:, None, None]))
+    return weight / weight.sum(2, keepdim=True)
 
 
 def resize_frames(frames: Tensor, size: int, mean: Sequence[float], std: Sequence[float]) -> Tensor:
@@ -132,12 +163,10 @@ def resize_frames(frames: Tensor, size: int, mean: Sequence[float], std: Sequenc
 
 def _scale(mean: Sequence[float], std: Sequence[float], device: torch.device) -> tuple[Tensor, Tensor]:
     """Return what turns bytes into normalised values, `x * scale - shift`, each (C, 1, 1)."""
-    mean_, std_ = (torch.tensor(values, device=device)[:, None, None] for values in (mean, std))
+    mean_, std_ = (to_device(torch.tensor(values), device)[:, None, None] for values in (mean, std))
     return mean_ / std_, 1 / (255 * std_)
 
 
-def _empty(shape: tuple[int, ...], device: torch.device) -> Tensor:
-    """Return memory for a batch; on a CPU numpy's, which asks for huge pages: touching those takes half as long."""
-    if device.type != "cpu":
-        return torch.empty(shape, device=device)
+def _empty(shape: tuple[int, ...]) -> Tensor:
+    """Return memory for a batch: numpy's, which asks for huge pages, and touching those takes half as long."""
     return torch.from_numpy(np.empty(shape, np.float32))

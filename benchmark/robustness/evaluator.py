@@ -21,7 +21,7 @@ from benchmark.robustness.noisy_inputs import Noise, tokens_of
 from benchmark.rules import BEST_VALID
 from benchmark.seeds import seed_everything
 from benchmark.settings import parse_settings
-from benchmark.train.execute import describe, load, load_planned
+from benchmark.train.execute import describe, load, load_planned, repeat_exactly
 from benchmark.train.trainer import Feeds, build_method
 
 FILES = {missing_modalities.FILE: missing_modalities.SCHEMA, noisy_inputs.FILE: noisy_inputs.SCHEMA}
@@ -53,9 +53,9 @@ class Evaluator:
             UserError: when data or code are not what the run was made with, the checkpoint is damaged, or it is not
                 the one that the record was made with.
         """
-        torch.use_deterministic_algorithms(True, warn_only=True)  # as in training
         record = folder.read_record()
         spec = parse_settings(RunSpec, folder.read_spec(), str(folder.path / "spec.yaml"))
+        repeat_exactly(spec.recipe)  # as in training
         kind, config = load_method(spec)
         data = self._data(spec)
         method = build_method(kind, config, data.task, spec.recipe, spec.seed, self.device)

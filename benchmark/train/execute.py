@@ -33,6 +33,7 @@ from benchmark.method import Method
 from benchmark.metrics import FUSED, HEADLINE
 from benchmark.plan.snapshot import code_version
 from benchmark.plan.spec import RunSpec, build_dataset, load_method
+from benchmark.protocol import Recipe
 from benchmark.records import SCHEMA, Epoch, RunFolder, State, Status, machine, to_json, write_atomic
 from benchmark.rules import BEST_VALID, LAST, RULES, Rule
 from benchmark.seeds import seed_everything
@@ -172,7 +173,7 @@ def _start(spec: RunSpec, folder: RunFolder, attempt: Attempt) -> Status:
 def _train(spec: RunSpec, folder: RunFolder, attempt: Attempt, status: Status, stop: threading.Event) -> None:
     began = time.perf_counter()
     device = torch.device(attempt.device)
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    repeat_exactly(spec.recipe)
     start_memory(device)
     dataset = build_dataset(spec, attempt.data_root)
     kind, config = load_method(spec)
@@ -358,6 +359,15 @@ def work(spec: RunSpec, attempt: Attempt) -> None:
             execute(spec, attempt, stop)
     except Timeout:
         sys.exit(BUSY)
+
+
+def repeat_exactly(recipe: Recipe) -> None:
+    """Have torch compute the same bits every time, and on a GPU in the precision that the recipe names.
+
+    Left alone, a GPU's convolutions round what they multiply to TF32, 10 bits instead of float32's 23.
+    """
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = recipe.precision == "tf32"
 
 
 @contextmanager

@@ -64,7 +64,7 @@ class Clips(ClipDataset):
         if draws is None:
             pictures = resize_frames(video, 16, IMAGENET_MEAN, IMAGENET_STD)
         else:
-            boxes, flips = random_boxes(draws[:, :-1], *video.shape[2:4]), (draws[:, -1] < 0.5).tolist()
+            boxes, flips = random_boxes(draws[:, :-1], *video.shape[2:4]), draws[:, -1] < 0.5
             pictures = crop_frames(video, boxes, flips, 16, IMAGENET_MEAN, IMAGENET_STD)
         return {"audio": log_spectrogram(inputs["audio"], 64, 32), "video": pictures[:, :, 0]}
 '''

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.nn import functional as F
 from torchvision.transforms import RandomResizedCrop
 
 from benchmark.inputs.transforms import (
@@ -15,6 +16,7 @@ from benchmark.inputs.transforms import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     NUM_CROP_DRAWS,
+    crop_at_once,
     crop_frames,
     crop_time,
     log_spectrogram,
@@ -83,7 +85,7 @@ def test_whole_frames_are_resized_as_pillow_does(frames):
 
 def test_crops_are_what_pillow_cuts_and_resizes_to_one_step_of_a_byte(frames):
     boxes, flips = [(0, 0, 90, 120), (10, 20, 30, 40), (5, 70, 80, 50)], [False, True, False]
-    got = crop_frames(frames, boxes, flips, 48, IMAGENET_MEAN, IMAGENET_STD).numpy()
+    got = crop_frames(frames, torch.tensor(boxes), torch.tensor(flips), 48, IMAGENET_MEAN, IMAGENET_STD).numpy()
     step = 1 / 255 / np.array(IMAGENET_STD)[:, None, None]
     for clip, (top, left, height, width), flip, ours in zip(frames.numpy(), boxes, flips, got, strict=True):
         for time, frame in enumerate(clip):
@@ -96,20 +98,31 @@ def test_crops_are_what_pillow_cuts_and_resizes_to_one_step_of_a_byte(frames):
 
 def test_each_clip_of_a_batch_is_cropped_as_it_is_alone(frames):
     draws = torch.rand(3, NUM_CROP_DRAWS, generator=torch.Generator().manual_seed(0))
-    boxes, flips = random_boxes(draws, 90, 120), [True, False, True]
+    boxes, flips = random_boxes(draws, 90, 120), torch.tensor([True, False, True])
     whole = crop_frames(frames, boxes, flips, 24, IMAGENET_MEAN, IMAGENET_STD)
     for i in range(3):
-        (box,) = random_boxes(draws[i : i + 1], 90, 120)
-        alone = crop_frames(frames[i : i + 1], [box], flips[i : i + 1], 24, IMAGENET_MEAN, IMAGENET_STD)
+        box = random_boxes(draws[i : i + 1], 90, 120)
+        alone = crop_frames(frames[i : i + 1], box, flips[i : i + 1], 24, IMAGENET_MEAN, IMAGENET_STD)
         assert torch.equal(alone[0], whole[i])
         assert torch.equal(resize_frames(frames[i : i + 1], 24, IMAGENET_MEAN, IMAGENET_STD)[0],
                            resize_frames(frames, 24, IMAGENET_MEAN, IMAGENET_STD)[i])  # fmt: skip
 
 
+@pytest.mark.parametrize("size", [24, 224])
+def test_crops_all_at_once_are_what_torch_cuts_and_resizes_one_by_one(frames, size):
+    draws = torch.rand(3, NUM_CROP_DRAWS, generator=torch.Generator().manual_seed(0))
+    boxes, flips = random_boxes(draws, 90, 120), torch.tensor([True, False, True])
+    got = crop_at_once(frames, boxes, flips, size)
+    for clip, (top, left, height, width), flip, ours in zip(frames, boxes.tolist(), flips, got, strict=True):
+        part = clip[:, top : top + height, left : left + width].permute(0, 3, 1, 2).float()
+        expected = F.interpolate(part, (size, size), mode="bilinear", antialias=True)
+        torch.testing.assert_close(ours.transpose(0, 1), expected.flip(3) if flip else expected, atol=1e-3, rtol=0)
+
+
 @pytest.mark.parametrize(("height", "width"), [(360, 480), (240, 320), (480, 100)])
 def test_boxes_lie_in_the_picture_and_follow_torchvisions_rule(height, width):
     draws = torch.rand(4000, NUM_CROP_DRAWS, generator=torch.Generator().manual_seed(0))
-    ours = np.array(random_boxes(draws, height, width), float)
+    ours = random_boxes(draws, height, width).double().numpy()
     assert (ours >= 0).all()
     assert (ours[:, 0] + ours[:, 2] <= height).all()
     assert (ours[:, 1] + ours[:, 3] <= width).all()
@@ -125,7 +138,7 @@ def test_a_box_that_never_fits_is_the_middle_as_torchvision_takes_it():
     draws = torch.full((1, NUM_CROP_DRAWS), 0.999)
     draws[:, CROP_TRIES : 2 * CROP_TRIES] = 0.5
     expected = RandomResizedCrop.get_params(torch.empty(3, 40, 400), [0.999, 1.0], [3 / 4, 4 / 3])
-    assert random_boxes(draws, 40, 400) == [expected]
+    assert random_boxes(draws, 40, 400).tolist() == [list(expected)]
 
 
 def test_time_is_cut_in_the_middle_or_where_the_draw_says():
