@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from benchmark.records import RunView, State, write_atomic
 from benchmark.tables.table import FAILED, MISSING, UNSUPPORTED, Table
+from benchmark.versions import NUMERICS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -113,6 +114,9 @@ class Comparison:
         lines += [f"n/a {method}: {reason.rstrip('.')}." for method, reason in sorted(self.unsupported.items())]
         if self.stale:
             lines.append(f"{self.stale} older runs of the same settings are left out.")
+        if self.runs and (numerics := self.runs[0].spec["numerics"]) != NUMERICS:
+            made = f"version {numerics} of the core's numbers" if numerics else "code from before numbers had versions"
+            lines.append(f"Made by {made}; today's is version {NUMERICS}.")
         return lines
 
     def of(self, method: str) -> list[RunView]:
@@ -150,8 +154,8 @@ def compare(
         if run.problem:
             problems.append(f"skipped {run.folder.path}: {run.problem}")
         if run.spec:
-            data = [run.spec["dataset"]["version"], run.spec["dataset"]["code"]]
-            same = [run.spec["recipe"], run.spec["fingerprint"], run.spec["split"], *data]
+            numbers = [run.spec["numerics"], run.spec["dataset"]["version"], run.spec["dataset"]["code"]]
+            same = [run.spec["recipe"], run.spec["fingerprint"], run.spec["split"], *numbers]
             recipe = json.dumps(same, sort_keys=True)
             groups.setdefault((run.dataset, run.spec["protocol"], recipe), []).append(run)
     return list(_comparisons(groups, list(unsupported))), problems
@@ -168,11 +172,22 @@ def _comparisons(
             title += f" ({runs[0].spec['recipe']['epochs']} epochs, #{digest})"
         reasons = {method: reason for method, data, reason in unsupported if data == dataset}
         newest: dict[tuple[str, int], RunView] = {}
+        latest = _latest_versions(runs)
         for run in sorted(runs, key=_freshness):
-            newest[run.method, run.seed] = run
+            if run.spec["method"]["version"] >= latest[run.method]:
+                newest[run.method, run.seed] = run
         kept = sorted(newest.values(), key=lambda run: (run.spec["method"]["name"], run.method, run.seed))
         selection = runs[0].spec["recipe"]["selection"]
         yield Comparison(dataset, protocol, title, selection, kept, len(runs) - len(kept), reasons)
+
+
+def _latest_versions(runs: Iterable[RunView]) -> dict[str, int]:
+    """Return {method: the highest version of its numbers that a run has finished with, or has at all}."""
+    found: dict[str, tuple[bool, int]] = {}
+    for run in runs:
+        rank = run.status.state is State.DONE, int(run.spec["method"]["version"])
+        found[run.method] = max(rank, found.get(run.method, rank))
+    return {method: version for method, (_, version) in found.items()}
 
 
 def _freshness(run: RunView) -> tuple[bool, float, str]:

@@ -7,6 +7,7 @@ import io
 import random
 
 import pytest
+import yaml
 
 from benchmark.records import State, scan
 from benchmark.registry import REPORTS
@@ -161,6 +162,36 @@ def test_of_runs_that_differ_in_code_alone_the_newest_finished_one_stays(made_up
     (comparison,), _ = compared()
     assert [run.folder for run in comparison.runs] == [newest]
     assert comparison.stale == 3
+
+
+def versioned(folder, method=1, numerics=1):
+    """Rewrite a run's spec to be of other versions."""
+    spec = yaml.safe_load((folder.path / "spec.yaml").read_text())
+    content = {**spec, "numerics": numerics, "method": {**spec["method"], "version": method}}
+    (folder.path / "spec.yaml").write_text(yaml.safe_dump(content))
+    return folder
+
+
+def test_a_table_holds_one_version_of_a_method_the_latest_finished_one(made_up, tmp_path):
+    versioned(made_up("concat", 0, 0.1), method=1)
+    versioned(made_up("concat", 1, 0.1), method=1)
+    second = versioned(made_up("concat", 0, 0.2), method=2)
+    going_on = versioned(made_up("concat", 2, state=State.FAILED), method=3)
+    (comparison,), _ = compare(scan(tmp_path / "runs"))
+    assert [run.folder.path for run in comparison.runs] == [second.path, going_on.path]
+    assert comparison.stale == 2
+
+
+def test_numbers_of_several_versions_of_the_core_never_stand_in_one_table_and_old_ones_say_so(made_up, tmp_path):
+    versioned(made_up("concat", 0), numerics=0)
+    versioned(made_up("concat", 1), numerics=1)
+    versioned(made_up("concat", 2), numerics=99)
+    comparisons, _ = compare(scan(tmp_path / "runs"))
+    said = {one.runs[0].seed: " ".join(one.left_out()) for one in comparisons}
+    assert "before numbers had versions" in said[0]
+    assert "Made by" not in said[1]
+    assert "version 99 of the core's numbers" in said[2]
+    assert len({one.title for one in comparisons}) == 3
 
 
 # --- files ---------------------------------------------------------------------------------------------------------

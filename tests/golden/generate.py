@@ -331,6 +331,8 @@ def generate(names: Sequence[str] = ()) -> list[str]:
     check = Check.here() if FILE.exists() else Check({"numerics": 0, "methods": {}, "datasets": {}}, exact=True)
     if names and not check.exact:
         return ["Other bits than on the machine that wrote the file: give no names, to write all of it again."]
+    if names and check.kept["numerics"] != NUMERICS:
+        return ["NUMERICS has been raised: give no names, to write all of it again."]
     content: Golden = {"numerics": NUMERICS, "machine": machine()}
     content |= {
         part: dict(check.kept.get(part, {})) if names else {} for part in ("methods", "datasets", "cases", "data")
