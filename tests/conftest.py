@@ -23,6 +23,7 @@ import torch
 import benchmark.check.synthetic
 from benchmark.check import check_plugin
 from benchmark.check.synthetic import Blobs
+from benchmark.cli import main
 from benchmark.data import Dataset
 from benchmark.method import Method
 from benchmark.protocol import Recipe
@@ -121,6 +122,26 @@ def bench_in() -> Callable[..., Done]:
 def bench(tmp_path: Path) -> Callable[..., Done]:
     """Run `bench ARGUMENTS` in the test's folder, after the words of `prefix` if any, and return how it ended."""
     return lambda *arguments, env=None, prefix=(): run_bench(arguments, tmp_path, env, prefix)
+
+
+@pytest.fixture
+def bench_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Done]:
+    """Run `bench ARGUMENTS` in the test's folder and in this process: for what neither trains nor starts processes."""
+
+    def call(*arguments: object) -> Done:
+        monkeypatch.chdir(tmp_path)
+        for key in [key for key in os.environ if key.startswith("BENCH_")]:
+            monkeypatch.delenv(key)
+        monkeypatch.setattr(sys, "argv", ["bench", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main()
+        said = capsys.readouterr()
+        return Done(int(end.value.code or 0), said.out, said.err)
+
+    return call
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The command line, in processes of its own: what it prints, what it exits with, what it leaves alone."""
+"""The command line: what it prints, what it exits with, what it leaves alone. What trains has a process of its own."""
 
 from __future__ import annotations
 
@@ -60,17 +60,17 @@ def test_the_same_command_again_trains_nothing_and_touches_no_file(bench, copied
     assert snapshot(copied) == before
 
 
-def test_a_dry_run_starts_nothing_and_says_what_would_run(bench, copied, again):
+def test_a_dry_run_starts_nothing_and_says_what_would_run(bench_here, copied, again):
     before = snapshot(copied)
-    done = bench(*again, "--dry-run", "--set", "late_sum.hidden=4")
+    done = bench_here(*again, "--dry-run", "--set", "late_sum.hidden=4")
     assert done.rc == 0
     assert "2 of 4 runs to do" in done.said
     assert snapshot(copied) == before
 
 
-def test_a_dry_run_as_json_lists_runs_and_unsupported_combinations(bench, blobs, tmp_path):
+def test_a_dry_run_as_json_lists_runs_and_unsupported_combinations(bench_here, blobs, tmp_path):
     methods = "concat,unimodal[modality=smell]"
-    done = bench("run", "--methods", methods, "--datasets", blobs, "--seeds", "0-2", "--dry-run", "--json")
+    done = bench_here("run", "--methods", methods, "--datasets", blobs, "--seeds", "0-2", "--dry-run", "--json")
     assert done.rc == 0
     assert [run["state"] for run in done.json["runs"]] == ["to run"] * 3
     (unsupported,) = done.json["unsupported"]
@@ -154,10 +154,10 @@ BAD = [
 
 
 @pytest.mark.parametrize(("wrong", "words"), BAD, ids=[" ".join(wrong) for wrong, _ in BAD])
-def test_bad_input_exits_with_2_says_why_and_leaves_no_file(bench, blobs, tmp_path, wrong, words):
+def test_bad_input_exits_with_2_says_why_and_leaves_no_file(bench_here, blobs, tmp_path, wrong, words):
     good = {"--methods": "late_sum", "--datasets": blobs, "--seeds": "0", "--out": "runs"}
     options = {**good, wrong[0]: wrong[1]}
-    done = bench("run", *(part for pair in options.items() for part in pair))
+    done = bench_here("run", *(part for pair in options.items() for part in pair))
     assert done.rc == 2, done.said
     assert "Traceback" not in done.stderr
     assert "error:" in done.stderr
@@ -165,38 +165,48 @@ def test_bad_input_exits_with_2_says_why_and_leaves_no_file(bench, blobs, tmp_pa
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-def test_an_output_folder_below_a_file_is_refused(bench, blobs, tmp_path):
+def test_a_process_of_its_own_ends_with_the_same_code_and_message(bench, blobs, tmp_path):
+    wrong, words = BAD[0]
+    done = bench("run", *wrong, "--datasets", blobs, "--out", "runs")
+    assert done.rc == 2
+    assert done.stderr.startswith("error:")
+    assert not [word for word in words if word not in done.said]
+    assert not done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_output_folder_below_a_file_is_refused(bench_here, blobs, tmp_path):
     (tmp_path / "file").write_text("mine")
-    done = bench("run", "--methods", "concat", "--datasets", blobs, "--out", "file/runs")
+    done = bench_here("run", "--methods", "concat", "--datasets", blobs, "--out", "file/runs")
     assert done.rc == 2
     assert "--out" in done.said
     assert [path.name for path in tmp_path.rglob("*")] == ["file"]
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_reporting_on_nothing_says_what_to_do(bench, tmp_path):
-    done = bench("report", "--out", "nothing", "--to", "report")
+def test_reporting_on_nothing_says_what_to_do(bench_here, tmp_path):
+    done = bench_here("report", "--out", "nothing", "--to", "report")
     assert done.rc == 2
     assert "bench run" in done.said
     assert not list(tmp_path.iterdir())
 
 
-def test_an_unknown_report_names_the_nearest(bench, finished):
-    done = bench("report", "comparisn", "--out", finished)
+def test_an_unknown_report_names_the_nearest(bench_here, finished):
+    done = bench_here("report", "comparisn", "--out", finished)
     assert done.rc == 2
     assert "Did you mean 'comparison'?" in done.said
 
 
-def test_checking_or_listing_an_unknown_plugin_names_the_nearest(bench):
+def test_checking_or_listing_an_unknown_plugin_names_the_nearest(bench_here):
     for words in (("check", "concta"), ("list", "concta")):
-        done = bench(*words)
+        done = bench_here(*words)
         assert done.rc == 2
         assert "Did you mean 'concat'?" in done.said
 
 
-def test_files_that_are_missing_are_told_before_anything_is_trained(bench, plugin, tmp_path):
+def test_files_that_are_missing_are_told_before_anything_is_trained(bench_here, plugin, tmp_path):
     data = plugin("needy", NEEDY)
-    done = bench("run", "--methods", "concat", "--datasets", data, "--data-root", "/no/such/root", "--out", "runs")
+    done = bench_here("run", "--methods", "concat", "--datasets", data, "--data-root", "/no/such/root", "--out", "runs")
     assert done.rc == 2
     assert "/no/such/root/needy" in done.said
     assert not (tmp_path / "runs").exists()
@@ -214,23 +224,23 @@ NEEDY = """
 # --- experiments ---------------------------------------------------------------------------------------------------
 
 
-def test_an_experiment_file_means_what_its_options_mean_and_options_win(bench, blobs, tmp_path):
+def test_an_experiment_file_means_what_its_options_mean_and_options_win(bench_here, blobs, tmp_path):
     text = f"methods: [concat, late_sum]\ndatasets: [{blobs}]\nseeds: 0-3\nepochs: 2\nset: [late_sum.hidden=4]\n"
     (tmp_path / "mine.yaml").write_text(text)
-    done = bench("run", "mine.yaml", "--seeds", "7", "--dry-run", "--json")
+    done = bench_here("run", "mine.yaml", "--seeds", "7", "--dry-run", "--json")
     assert done.rc == 0, done.said
     assert {run["run"] for run in done.json["runs"]} == {"synthetic concat s7", "synthetic late_sum[hidden=4] s7"}
 
 
-def test_an_unknown_key_of_an_experiment_names_the_nearest(bench, blobs, tmp_path):
+def test_an_unknown_key_of_an_experiment_names_the_nearest(bench_here, blobs, tmp_path):
     (tmp_path / "mine.yaml").write_text(f"methods: [concat]\ndatasets: [{blobs}]\nseds: 0-3\n")
-    done = bench("run", "mine.yaml")
+    done = bench_here("run", "mine.yaml")
     assert done.rc == 2
     assert "Did you mean 'seeds'?" in done.said
     assert [path.name for path in tmp_path.iterdir()] == ["mine.yaml"]
 
 
-def test_a_missing_experiment_file_is_told(bench):
-    done = bench("run", "nowhere.yaml")
+def test_a_missing_experiment_file_is_told(bench_here):
+    done = bench_here("run", "nowhere.yaml")
     assert done.rc == 2
     assert "nowhere.yaml" in done.said
