@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 
 import benchmark.check.synthetic
 from benchmark.check import check_plugin
@@ -193,13 +194,34 @@ def repo() -> Path:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory, bench_in: Callable[..., Done], blobs: str) -> Path:
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """Fill a folder once for all workers: `once("name", fill)` calls `fill(folder)` in the first of them only."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent  # of this test run, and of all its workers
+
+    def get(name: str, fill: Callable[[Path], object]) -> Path:
+        folder, filled = shared / name, shared / f"{name}.filled"
+        with FileLock(shared / f"{name}.lock"):
+            if not filled.exists():
+                folder.mkdir()
+                fill(folder)
+                filled.touch()
+        return folder
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def finished(once: Callable[..., Path], bench_in: Callable[..., Done], blobs: str) -> Path:
     """The output folder of a finished sweep, two methods by two seeds. Read only."""
-    folder = tmp_path_factory.mktemp("finished")
-    options = ("--seeds", "0-1", "--epochs", "3", "--jobs", "2", "--out", "runs")
-    done = bench_in(folder, "run", "--methods", "concat,late_sum", "--datasets", blobs, *options)
-    assert done.rc == 0, done.said
-    return folder / "runs"
+
+    def fill(folder: Path) -> None:
+        options = ("--seeds", "0-1", "--epochs", "3", "--jobs", "2", "--out", "runs")
+        done = bench_in(folder, "run", "--methods", "concat,late_sum", "--datasets", blobs, *options)
+        assert done.rc == 0, done.said
+
+    return once("finished", fill) / "runs"
 
 
 IMPORT_EACH = """

@@ -47,9 +47,12 @@ def fate(method, dataset, seed):
 
 
 @pytest.fixture(scope="session")
-def sweep(tmp_path_factory, builder):
+def sweep(once, builder):
     """12 methods x 4 data sets x 5 seeds. Read only."""
-    out = tmp_path_factory.mktemp("golden") / "runs"
+    return once("golden", lambda folder: write_sweep(folder / "runs", builder)) / "runs"
+
+
+def write_sweep(out, builder):
     for number, (method, dataset, seed) in enumerate(product(METHODS, DATASETS, SEEDS)):
         state = fate(method, dataset, seed)
         if state is None:
@@ -60,7 +63,6 @@ def sweep(tmp_path_factory, builder):
             builder.write_full_run(path, spec, METHODS[method])
         else:
             builder.write_run(path, spec, state=state, cause="out of GPU memory (wanted 12 % more)")
-    return out
 
 
 def build(sweep, to, shuffle, hashseed, *names):
@@ -74,11 +76,9 @@ def build(sweep, to, shuffle, hashseed, *names):
 
 
 @pytest.fixture(scope="session")
-def built(sweep, tmp_path_factory):
+def built(sweep, once):
     """What the sweep gives, in a folder. Read only."""
-    to = tmp_path_factory.mktemp("built")
-    build(sweep, to, 0, 0)
-    return to / "report"
+    return once("built", lambda folder: build(sweep, folder, 0, 0)) / "report"
 
 
 def cells(content):
@@ -164,6 +164,7 @@ def test_a_fragment_compiles_alone_in_a_paper_with_booktabs_under_either_font_en
         compile_latex(folder / "paper.tex", draft=True)
 
 
+@pytest.mark.full
 @needs_latex
 def test_a_paper_with_the_fonts_can_print_what_others_print_as_code_points(tmp_path):
     from benchmark.tables.table import Cell, Column, Table
