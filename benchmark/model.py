@@ -207,6 +207,12 @@ class MultimodalNet(nn.Module, Generic[HeadT_co]):
             if isinstance(module, nn.Conv2d):
                 module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
 
+    def encoder(self, modality: str) -> Encoder:
+        """Return the encoder of a modality."""
+        encoder = self.encoders[modality]
+        assert isinstance(encoder, Encoder)
+        return encoder
+
     def encode(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the features {modality: (B, D)} of the modalities this net has encoders for."""
         device = next(iter(inputs.values())).device.type

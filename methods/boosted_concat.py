@@ -123,9 +123,7 @@ class BoostedConcat(Method):
         """Add one learner for the weak modality and train it alone."""
         assert self.weak is not None
         self.learners.requires_grad_(False)
-        dim = self.net.encoders[self.weak].dim
-        assert isinstance(dim, int)
-        hidden = self.config.hidden
+        dim, hidden = self.net.encoder(self.weak).dim, self.config.hidden
         learner = nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(), nn.Linear(hidden, self.task.num_classes))
         self.learners.append(learner.to(next(self.net.parameters()).device))
         self.train_also(learner.parameters())

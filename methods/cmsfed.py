@@ -145,17 +145,11 @@ class CMSFed(Federated):
     def build_net(self, task: TaskSpec) -> MultimodalNet:
         net = concat_net(task)
         self.register_buffer("imbalance", torch.ones(self.config.clients))
-        for modality, encoder in net.encoders.items():
-            assert isinstance(encoder, Encoder)
+        for modality in task.modalities:
+            encoder = net.encoder(modality)
             self.register_buffer(f"prototypes_{modality}", torch.zeros(task.num_classes, encoder.dim))
             self.register_buffer(f"moves_{modality}", torch.zeros(self.config.clients, len(flat(encoder))))
         return net
-
-    def encoder(self, modality: str) -> Encoder:
-        """Return the encoder of a modality."""
-        encoder = self.net.encoders[modality]
-        assert isinstance(encoder, Encoder)
-        return encoder
 
     def prototypes(self, modality: str) -> Tensor:
         """Return the class prototypes of a modality, (K, D)."""
@@ -227,12 +221,12 @@ class CMSFed(Federated):
 
     def train_turn(self, turn: Turn, epoch: int, start: Mapping[str, Tensor]) -> Iterator[Batch]:
         self.load(start)
-        before = {m: flat(self.encoder(m)) for m in turn.modalities}
+        before = {m: flat(self.net.encoder(m)) for m in turn.modalities}
         if self.probing:
             self.measure(turn)
         yield from super().train_turn(turn, epoch, start)
         for modality, parameters in before.items():
-            self.moves(modality)[turn.client.number] = parameters - flat(self.encoder(modality))
+            self.moves(modality)[turn.client.number] = parameters - flat(self.net.encoder(modality))
         if not self.probing:
             self.measure(turn)
 

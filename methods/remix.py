@@ -42,7 +42,7 @@ from torch.nn import functional as F
 
 from benchmark.data import Batch, TaskSpec
 from benchmark.method import Ledger, Method, OffSwitch, Reference, Variants
-from benchmark.model import Encoder, Head, MultimodalNet, Outputs
+from benchmark.model import Head, MultimodalNet, Outputs
 
 from ._auxiliary import auxiliary_net, multitask_loss
 from ._batches import join, take
@@ -157,8 +157,8 @@ class Remix(Method):
         """Return the features of a batch with those of every other modality at zero, {modality: (B, D)}."""
         if self.config.variant == "released":
             return {m: u if m == modality else 0 * u for m, u in self.net.encode(batch.inputs).items()}
-        encoders = {m: encoder for m, encoder in self.net.encoders.items() if isinstance(encoder, Encoder)}
-        part = MultimodalNet({modality: encoders[modality]}, lambda dims: Head())
+        part = MultimodalNet({modality: self.net.encoder(modality)}, lambda dims: Head())
         part.low_precision = self.net.low_precision
         u = part.encode(batch.inputs)[modality]
-        return {m: u if m == modality else u.new_zeros(len(u), encoder.dim) for m, encoder in encoders.items()}
+        widths = {m: self.net.encoder(m).dim for m in self.net.encoders}
+        return {m: u if m == modality else u.new_zeros(len(u), width) for m, width in widths.items()}

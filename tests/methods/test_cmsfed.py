@@ -219,7 +219,7 @@ def test_a_client_chosen_for_one_modality_moves_and_sends_nothing_of_the_other(a
     assert torch.equal(method.moves("audio"), audio)
     changed = (method.moves("video") != moves).any(1)
     assert changed.tolist() == [False, True, False, False]
-    assert torch.equal(method.moves("video")[1], flat_of(start) - flat(method.encoder("video")))
+    assert torch.equal(method.moves("video")[1], flat_of(start) - flat(method.net.encoder("video")))
     assert not method.counts["audio"].any()
     assert method.counts["video"].sum() == client.run.num_train
 
