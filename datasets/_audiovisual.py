@@ -1,4 +1,4 @@
-"""What the audio-visual data sets share: where a clip's files lie, how they are decoded, stored and served.
+"""What the audio-visual data sets share: where a clip's files are, and how they are decoded, stored and served.
 
 Sound is repeated from its beginning until it fills the seconds wanted. Its spectrogram is stored, or where excerpts of
 it are drawn, the sound itself. Pictures are stored at one frame a second, as bytes. Both come from files that were
@@ -53,13 +53,13 @@ class AudioVisual(ClipDataset):
     num_draws = NUM_CROP_DRAWS + 2
     default_encoders = {"audio": ResNet(), "video": ResNet()}
     audio_places: ClassVar[Sequence[str]]
-    """Where the sound of a clip may lie, such as `AudioWAV/{id}.wav`; the first whose folder exists is taken."""
+    """Where the sound of a clip may be, such as `AudioWAV/{id}.wav`; the first whose folder exists is taken."""
     video_places: ClassVar[Sequence[str]]
     """Likewise for the pictures: a folder of them for each clip, or the video."""
     id_pattern: ClassVar[str]
-    """What the name of a clip looks like. It must not let a name lead out of its folder."""
+    """Pattern of a clip's name. It must not allow a name that leads out of its folder."""
     advice: ClassVar[str]
-    """Where the files come from and how they are to lie."""
+    """Where to get the files and how to arrange them."""
 
     class Config(ClipDataset.Config):
         rate: int = Field(ge=1000)
@@ -112,7 +112,7 @@ class AudioVisual(ClipDataset):
 
     @property
     def published(self) -> Mapping[str, int]:
-        """How many clips of each part the official lists name; nothing where nobody has published that."""
+        """How many clips of each part the official lists name; empty where that is not published."""
         return {}
 
     def group_of(self, name: str) -> str:
@@ -120,7 +120,7 @@ class AudioVisual(ClipDataset):
         return ""
 
     def video_of(self, name: str) -> str:
-        """Return what `{video}` stands for in places: a name of the clip's video that differs from the clip's."""
+        """Return the value of `{video}` in places: the name of the clip's video where it differs from the clip's."""
         return name
 
     @property
@@ -222,7 +222,7 @@ class AudioVisual(ClipDataset):
         raise UserError(Problem(f"data set {self.name} in {self.root}", lists, "none of these", self.advice))
 
     def _place(self, modality: str, part: str) -> str:
-        """Return where a modality's files lie in a part of the data set: the first place there is, else the first."""
+        """Return where a modality's files are in a part of the data set: the first that exists, else the first."""
         choices = {"audio": self.audio_places, "video": self.video_places}[modality]
         places = [str((self.root or Path()) / place.replace("{part}", part)) for place in choices]
         return next((place for place in places if Path(place).parent.is_dir()), places[0])

@@ -148,7 +148,7 @@ def pair(digits: Sequence[int], owners: Sequence[str], image_digits: NDArray[np.
 
     Args:
         digits: of the recordings (N,).
-        owners: whoever has images of their own, for each recording.
+        owners: the speaker or part whose own images a recording takes, (N,).
         image_digits: of the images.
     """
     digits_, owners_ = np.array(digits), np.array(owners)

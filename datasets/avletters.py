@@ -216,7 +216,7 @@ def warp_time(clip: Tensor, tempo: Tensor, shift: Tensor) -> Tensor:
 
 
 def warp_space(frames: Tensor, right: Tensor, down: Tensor, zoom: Tensor) -> Tensor:
-    """Move and scale the pictures (B, T, H, W) of each clip, alike over time, by shares of their size, (B,) each."""
+    """Move and scale the pictures (B, T, H, W) of each clip, all frames alike, by shares of their size, (B,) each."""
     zero, scale = torch.zeros_like(zoom), 1 + zoom
     rows = (torch.stack((scale, zero, 2 * right), 1), torch.stack((zero, scale, 2 * down), 1))
     grid = F.affine_grid(torch.stack(rows, 1), list(frames.shape), align_corners=False)

@@ -11,9 +11,9 @@ Found under the data root:
                                                       Re-learning (ECCV 2024) divide train; without them a share of
                                                       train validates
 
-All 91 actors and every pair of actor and sentence of test also stand in train: `split=actor` is the honest one.
+All 91 actors and every pair of actor and sentence of test are in train too: `split=actor` is the honest one.
 Four clips of train are broken at the source: 1076_MTI_NEU_XX and 1064_TIE_SAD_XX (video), 1076_MTI_SAD_XX (no sound),
-1064_IEO_DIS_MD (a minute long, all emotions). None is left out beforehand; those that cannot be decoded are named.
+1064_IEO_DIS_MD (a minute long, all emotions). None is left out in advance; those that cannot be decoded are named.
 Classes are in the order of their names; the literature's is NEU, HAP, SAD, FEA, DIS, ANG.
 """
 
@@ -37,7 +37,7 @@ CLASSES = ("ANG", "DIS", "FEA", "HAP", "NEU", "SAD")
 ACTORS = tuple(str(number) for number in range(1001, 1092))
 NUM_TEST_ACTORS = 18
 LISTS = ("annotations", "annotations/ogm", "data/CREMAD", ".")
-"""Folders where train.csv and test.csv may lie."""
+"""Folders where train.csv and test.csv may be."""
 TRAIN, VALID, TEST = 6698, 744, 744
 """Clips of OGM-GE's train and test, and of the published validation split, which is part of train."""
 

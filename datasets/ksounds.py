@@ -1,6 +1,6 @@
 """Kinetics-Sounds: 31 classes of Kinetics-400 that can be seen and heard (Arandjelovic & Zisserman, 2017).
 
-Found under the data root; `train` and `test` alike:
+Found under the data root; `train` and `test` in the same way:
 
     ksounds/train_wav/--4-0ihtnBU_000058_000068.wav                       else the sound of the video
     ksounds/train_img/Image-01-FPS/--4-0ihtnBU_000058_000068/00000.jpg    one frame a second; else those of the video
@@ -9,7 +9,7 @@ Found under the data root; `train` and `test` alike:
                                                                           or in annotations/ or data/KineticSound/
     ksounds/annotations/train.csv                                         under `lists=named`: youtube_id,label
 
-OGM-GE's lists give classes by number, and nobody has published which number is which class, so under `lists=ogm` they
+OGM-GE's lists give classes by number, and it is not published which number is which class, so under `lists=ogm` they
 are called class 00 to class 30. They name a clip of test by its first second (`-74csnCOiUs_0`), one of train by its
 first and last. Neither lists have a validation part: a share of train validates.
 """
@@ -35,7 +35,7 @@ CLASSES = (
 )  # fmt: skip
 NUMBERED = tuple(f"class {number:02d}" for number in range(len(CLASSES)))
 LISTS = (".", "annotations", "data/KineticSound")
-"""Folders where OGM-GE's lists may lie."""
+"""Folders where OGM-GE's lists may be."""
 SECONDS = 10
 """Length of a clip."""
 

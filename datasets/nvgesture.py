@@ -57,8 +57,8 @@ CLASSES = (
     "two", "three", "lift up", "press down", "push", "shrink", "rotate counterclockwise", "rotate clockwise",
     "two fingers prod", "grab", "thumbs up", "OK",
 )  # fmt: skip
-"""In the order of the official labels 1 to 25, which the lists give as numbers and papers refer to; the names alone are
-nowhere official, so that sorting by them would fix nothing."""
+"""In the order of the official labels 1 to 25, which the lists give as numbers and papers refer to; the names are not
+official, so sorting by them would define no order."""
 COUNTS = {"train": 1050, "test": 482}
 STORED, SIZE = 256, 224
 """Height and width of a frame in the store, and of what the encoders read, in pixels."""

@@ -59,7 +59,7 @@ class Sarcasm(ImageTextDataset):
 
     class Config(ImageTextDataset.Config):
         text: Literal["original", "mmsd2", "njustkmg"] = "original"
-        """Whose lists are read. `mmsd2`: MMSD2.0 (ACL 2023), without the hashtags and emoji that give the label away,
+        """Whose lists are read. `mmsd2`: MMSD2.0 (ACL 2023), without the hashtags and emoji that leak the label,
         with its revised labels. `njustkmg`: the JSON of AMSS and IGM; where it has no valid_data.json, validation is
         held out from train."""
         labels: Literal["human", "hashtag"] = "human"

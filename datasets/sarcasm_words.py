@@ -44,7 +44,7 @@ IMAGE_WORDS = [f"word {i}" for i in range(1, 6)]
 LEAKING_WORDS = frozenset(
     ("sarcasm", "sarcastic", "reposting", "<url>", "joke", "jokes", "humour", "humor", "irony", "ironic", "exgag")
 )
-"""Words of which a tweet of train must have none, by Cai et al."""
+"""Words that leak the label: Cai et al. drop tweets of train that have one."""
 LENGTHS = {"text": 40, "image_words": 8}
 """Tokens of each modality."""
 ADVICE = {
@@ -63,7 +63,7 @@ class SarcasmWords(EncodedDataset):
 
     class Config(EncodedDataset.Config):
         text: Literal["original", "mmsd2"] = "original"
-        """`mmsd2`: MMSD2.0's text, without the hashtags and emoji that give the label away, with its revised labels."""
+        """`mmsd2`: MMSD2.0's text, without the hashtags and emoji that leak the label, with its revised labels."""
 
     config: Config
 

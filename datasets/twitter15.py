@@ -32,7 +32,7 @@ COLUMNS = ("index", "label", "image", "text", "target")
 LABELS = ("0", "1", "2")
 """As the lists have them, in the order of the class names."""
 MARK = "$T$"
-"""Stands in a tweet for the target."""
+"""Placeholder of the target in a tweet."""
 WHERE = "data set twitter15"
 ADVICE = (
     "Get {train,dev,test}.tsv from absa_data/twitter2015/ of TomBERT (jefferyYu) and the photographs from the link on "

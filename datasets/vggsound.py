@@ -1,6 +1,6 @@
 """VGGSound: ten seconds of YouTube videos, 309 classes of sounds whose source is in sight (Chen et al., 2020).
 
-Found under the data root; `train` and `test` alike:
+Found under the data root; `train` and `test` in the same way:
 
     vggsound/video/---g-f_I2yQ_000001.mp4                    YouTube's id and the second where the clip begins; or as
                                                              OGM-GE has it, train-videos/train-set/
@@ -58,7 +58,7 @@ class VggSound(AudioVisual):
         seconds: float = Field(default=10.0, gt=0)
         """Length that the sound is repeated or cut to: 10, or 20 in BSS. OGM-GE then takes an excerpt of 5."""
         hop: int = Field(default=159, ge=1)
-        """Samples from one window to the next; 159 with VGGSound's authors, who overlap windows of 512 by 353. OGM-GE
+        """Samples from one window to the next; 159 with VGGSound's authors, whose windows of 512 overlap by 353. OGM-GE
         takes 128, and windows of 256."""
         frames: int = Field(default=3, ge=1)
         """Frames of a clip that the encoder reads: 3 in OGM-GE, 1 in BSS."""

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from scipy.special import bdtr
 
 RESAMPLES = 3000
-"""Least number of bootstrap resamples."""
+"""Smallest number of bootstrap resamples."""
 PER_TEST = 50
-"""Least number of resamples for each test: Holm multiplies the smallest p, 2 / resamples, by the number of tests, so
+"""Smallest number of resamples for each test: Holm multiplies the smallest p, 2 / resamples, by the number of tests, so
 3000 could never tell 75 of them apart at 0.05. With this the smallest Holm p is at most 0.04."""
 CHUNK = 250
 """Resamples that are worked on at a time, (CHUNK, samples)."""
@@ -28,7 +28,7 @@ def resamples_for(tests: int) -> int:
 class Resamples:
     """How often each of N samples is drawn when N are drawn with replacement, many times over.
 
-    The draws are the same for whoever asks, as all methods answer the same test set; that makes the tests paired.
+    The draws are the same for every caller, as all methods answer the same test set; that makes the tests paired.
     """
 
     def __init__(self, count: int, resamples: int) -> None:
