@@ -18,7 +18,9 @@ from typing import Any
 
 from benchmark.errors import Problem, UserError, nearest
 
-DESCRIPTIONS = frozenset({"about", "ablations", "ledger", "off_switches", "presets", "reference", "variants"})
+DESCRIPTIONS = frozenset(
+    {"about", "ablations", "ledger", "modalities", "off_switches", "presets", "reference", "variants"}
+)
 """Class attributes that describe a plugin and change no number that it computes."""
 
 

@@ -104,9 +104,9 @@ def measure(name: str, batch_size: int, task: TaskSpec) -> None:
         sys.stdout.write(f"{name}: prediction, {MANY} over 1: {times['many'] / times['one']:.2f}\n")
         u = one.net.encode(batch.inputs)["audio"]
         calls = {
-            "one": lambda: looped(one.head, u),
-            "loop": lambda: looped(many.head, u),
-            "batched": lambda: many.head.logits_of(many.head.banks["audio"](u)),
+            "one": lambda: looped(one.net.head, u),
+            "loop": lambda: looped(many.net.head, u),
+            "batched": lambda: many.net.head.logits_of(many.net.head.banks["audio"](u)),
         }
         times = medians(calls, 200)
     ratios = ", ".join(f"{way} {times[way] / times['one']:.1f}" for way in ("loop", "batched"))
