@@ -265,6 +265,7 @@ ROOMS = {
     "track": {"records"},
     "encoders": set(),
     "inputs": {"encoders", "records"},
+    "api": {"launch", "plan", "records", "tables", "train"},
 }
 """Which rooms of the core each room may know, beside the contract; the command line knows all of them."""
 

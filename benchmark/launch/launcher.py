@@ -5,12 +5,14 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import time
-from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing import forkserver
 from multiprocessing.connection import wait
+from types import ModuleType
 from typing import Any
 
 from benchmark.plan.spec import RunSpec
@@ -171,7 +173,8 @@ class Launcher:
             gpu=gpu_number(device),
         )
         process = context.Process(target=_work, args=(spec, attempt), name=spec.title, daemon=False)
-        process.start()
+        with _no_main_module():
+            process.start()
         return _Worker(spec, process, slot)
 
     def _signal(self, running: Sequence[_Worker]) -> None:
@@ -207,6 +210,21 @@ class Launcher:
             if again:
                 self._again.add(worker.spec.id)
                 waiting.append(worker.spec)
+
+
+@contextmanager
+def _no_main_module() -> Iterator[None]:
+    """Hide the program that started us from new processes.
+
+    They would run it again, up to and beyond the very call that started them, where a user's script has no
+    `if __name__ == "__main__"`. A worker needs none of it.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def _work(spec: RunSpec, attempt: Attempt) -> None:

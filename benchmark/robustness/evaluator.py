@@ -13,7 +13,7 @@ import torch
 from benchmark.data import TaskSpec
 from benchmark.errors import Problem, UserError
 from benchmark.method import Method
-from benchmark.plan.spec import RunSpec, build_dataset, load_method
+from benchmark.plan.spec import RunSpec, build_dataset
 from benchmark.records import RunFolder
 from benchmark.robustness import missing_modalities, noisy_inputs
 from benchmark.robustness.missing_modalities import moments_of
@@ -21,8 +21,9 @@ from benchmark.robustness.noisy_inputs import Noise, tokens_of
 from benchmark.rules import BEST_VALID
 from benchmark.seeds import seed_everything
 from benchmark.settings import parse_settings
-from benchmark.train.execute import describe, load, load_planned, repeat_exactly
-from benchmark.train.trainer import Feeds, build_method
+from benchmark.train.execute import load_planned, repeat_exactly
+from benchmark.train.restore import restore_method
+from benchmark.train.trainer import Feeds
 
 FILES = {missing_modalities.FILE: missing_modalities.SCHEMA, noisy_inputs.FILE: noisy_inputs.SCHEMA}
 """{file of a run's folder: version}"""
@@ -56,10 +57,8 @@ class Evaluator:
         record = folder.read_record()
         spec = parse_settings(RunSpec, folder.read_spec(), str(folder.path / "spec.yaml"))
         repeat_exactly(spec.recipe)  # as in training
-        kind, config = load_method(spec)
         data = self._data(spec)
-        method = build_method(kind, config, data.task, spec.recipe, spec.seed, self.device)
-        _restore(method, folder.checkpoints / f"{BEST_VALID.name}.pt")
+        method = restore_method(spec, data.task, folder.checkpoints / f"{BEST_VALID.name}.pt", self.device)
         for name, content in _measure(method, data, spec):
             _check_record(folder, record, content)
             folder.write(name, {"schema": FILES[name], "id": record["id"], **content})
@@ -95,15 +94,6 @@ def _measure(method: Method, data: _Data, spec: RunSpec) -> Iterator[tuple[str, 
     yield missing_modalities.FILE, missing_modalities.measure(method, data.feeds, data.noise.moments, spec.dataset.name)
     seed_everything(spec.seed, "noise")
     yield noisy_inputs.FILE, noisy_inputs.measure(method, data.feeds, data.noise)
-
-
-def _restore(method: Method, path: Path) -> None:
-    try:
-        method.load_state_dict(load(path)["method"])
-    except Exception as error:  # noqa: BLE001  a damaged checkpoint raises whatever its bytes lead to
-        raise UserError(
-            Problem(str(path), "the weights of the best epoch", describe(error), "Train again: bench run --force.")
-        ) from None
 
 
 def _check_record(folder: RunFolder, record: Mapping[str, Any], content: Mapping[str, list[dict[str, Any]]]) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
+from html import escape
 from itertools import groupby
 
 from rich.box import SIMPLE_HEAD
@@ -174,6 +175,22 @@ class Table:
             lines.append(_pipes([_markdown(name), *cells]))
         notes = [f"\n{_markdown(note)}" for note in self.notes]
         return "\n".join([f"**{_markdown(self.caption)}**\n", *lines, *notes]) + "\n"
+
+    def to_html(self) -> str:
+        """Return the table as HTML for a notebook, caption above, notes below; every text is escaped."""
+        marks = {Mark.NONE: "{}", Mark.BEST: "<b>{}</b>", Mark.SECOND: "<u>{}</u>"}
+        names = [f"{column.group}: {column.name}" if column.group else column.name for column in self.columns]
+        head = "".join(f"<th>{escape(name)}</th>" for name in [self.corner, *names])
+        body = []
+        for name, row in self.rows:
+            cells = [
+                f"<td>{marks[cell.mark].format(escape(cell.text(column.digits, ' ± ')))}</td>"
+                for cell, column in zip(row, self.columns, strict=True)
+            ]
+            body.append(f"<tr><th>{escape(name)}</th>{''.join(cells)}</tr>")
+        notes = "".join(f"<p><small>{escape(note)}</small></p>" for note in self.notes)
+        table = f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody>"
+        return f"<table><caption>{escape(self.caption)}</caption>{table}</table>{notes}"
 
     def to_csv(self) -> str:
         """Return one line for each cell: row, group, column, mean, std, n, symbol."""
