@@ -28,12 +28,6 @@ _HOMES = {
     "load_model": "trained_model",
     "run": "running",
 }
-    "Runs": "runs",
-    "TrainedModel": "trained_model",
-    "load": "runs",
-    "load_model": "trained_model",
-    "run": "running",
-}
 """Module of `benchmark.api` that each name of the API comes from."""
 
 
