@@ -115,7 +115,8 @@ def test_whatever_happens_every_run_that_can_finish_does_so_once_with_the_same_n
     command = (*stage.command, "--on", "slurm", "--cluster", file, "--out", "runs")
     driver = start(*command, env=cluster.environment)
     wait_until(lambda: all(map(stage.is_held, HELD)), "six runs in the middle of their second epoch", 240)
-    assert all(run.status.host in ("n1", "n2", "n3", "n4") for run in stage.runs().values())
+    at_work = [run.status for run in stage.runs().values() if run.status.attempts]
+    assert all(status.host in ("n1", "n2", "n3", "n4") for status in at_work)
     driver.kill()
     driver.wait()
     before = cluster.number_of_jobs()
