@@ -94,3 +94,9 @@ def profile(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def parent_of() -> Callable[[int], int]:
+    """Return the parent of a process; a worker's is the server that it was forked from, whose own is the launcher."""
+    return lambda process: int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])

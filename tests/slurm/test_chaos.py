@@ -99,7 +99,7 @@ class Stage:
 
 @pytest.mark.parametrize("accounting", ["booked", pytest.param("unbooked", marks=pytest.mark.exhaustive)])
 def test_whatever_happens_every_run_that_can_finish_does_so_once_with_the_same_numbers(
-    accounting, request, bench, start, profile, blobs, tmp_path, wait_until
+    accounting, request, bench, start, profile, blobs, tmp_path, wait_until, parent_of
 ):
     cluster = request.getfixturevalue(accounting)
     stage = Stage(tmp_path, blobs)
@@ -166,8 +166,3 @@ def test_whatever_happens_every_run_that_can_finish_does_so_once_with_the_same_n
     report = bench("report", "--out", "runs", "--to", "report", "--quiet")
     assert report.rc == 0, report.said
     assert "on purpose" in (tmp_path / "report" / "comparison.md").read_text()
-
-
-def parent_of(process: int) -> int:
-    """Return the parent of a process; a worker's is the server that it was forked from, whose own is the launcher."""
-    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import textwrap
 from contextlib import suppress
@@ -191,12 +193,15 @@ def test_cancelled_runs_stop_wherever_they_are_and_go_on_only_when_asked(
     assert states(out) == {0: State.DONE, 1: State.DONE, 2: State.DONE, 3: State.CANCELLED}
 
 
-def test_waiting_starts_again_what_died_when_nobody_else_is_left(ask, booked, on_slurm, tmp_path, out, wait_until):
+def test_waiting_starts_again_what_died_when_nobody_else_is_left(
+    ask, booked, on_slurm, tmp_path, out, wait_until, parent_of
+):
     (tmp_path / "hold0").touch()
     assert ask(*on_slurm("0-1", "--detach")).rc == 0
     wait_until(lambda: states(out) == {0: State.RUNNING, 1: State.DONE}, "one run done, the other at work")
     (run,) = (run for run in scan(out) if run.seed == 0)
-    booked.ask("scancel", "--signal=KILL", "--full", run.status.job)
+    launcher = parent_of(parent_of(run.status.pid))  # a worker's parent is the server that it was forked from
+    os.kill(launcher, signal.SIGKILL)
     wait_until(lambda: not run.folder.is_alive() and booked.queue()[run.status.job] == "FAILED", "the job to be over")
     assert ask("status", "--out", "runs").rc == 0, "only looks"
     (tmp_path / "hold0").unlink()
