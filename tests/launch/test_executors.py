@@ -292,7 +292,7 @@ OOPS = """
 """
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_a_run_goes_on_with_the_threads_that_it_began_with(bench, plugin, blobs, tmp_path):
     (tmp_path / "raise").touch()
     sweep = ("run", "--methods", plugin("oops", OOPS), "--datasets", blobs, "--epochs", 2)
