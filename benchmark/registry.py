@@ -91,7 +91,7 @@ class Plugin:
         return own + raised
 
     def code(self, loaded: type[Any], parts: Iterable[str] = ()) -> str:
-        """Return a digest of that code of a loaded plugin, and of its `parts`, which lies outside the package.
+        """Return a digest of that code of a loaded plugin, and of its `parts`, which is outside the package.
 
         Covers its module, those of the classes it derives from, and what they import from beside them. Empty where all
         is in the package, whose plugins have versions.
@@ -216,7 +216,7 @@ def _is_ours(module: str) -> bool:
 def _beside(module: str) -> set[str]:
     """Return the modules that one outside the package imports from beside it, inside functions too.
 
-    Beside a module of a package is its whole top-level package; beside a single file, what lies in its folder.
+    Beside a module of a package is its whole top-level package; beside a single file, what is in its folder.
     """
     loaded = sys.modules[module]
     package, found = module.rpartition(".")[0], set()

@@ -48,7 +48,7 @@ def precision_shares(scores: NDArray[np.floating], labels: NDArray[np.int64]) ->
 def _ties(falling: NDArray[np.floating]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Return the first and the last place of each score's equals in falling rows (C, N); (1, N) where all differ.
 
-    Samples of one score stand or fall together: each counts up to the last of its score.
+    Samples of one score are accepted or rejected together: each counts up to the last of its score.
     """
     classes, count = falling.shape
     place = np.arange(count)[None]

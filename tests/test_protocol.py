@@ -89,8 +89,8 @@ def test_a_protocol_may_be_a_file_of_ones_own(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("name: a\nabout: b\nname: c\n", r"'name' stands twice.*line 3"),
-        ("recipe:\n  epochs: 1\n  epochs: 2\n", r"'epochs' stands twice.*line 3"),
+        ("name: a\nabout: b\nname: c\n", r"'name' is given twice.*line 3"),
+        ("recipe:\n  epochs: 1\n  epochs: 2\n", r"'epochs' is given twice.*line 3"),
         ("name: [1, 2\nabout: x\n", r"line \d"),
         ("- a\n- b\n", "mapping.*list"),
         ("", "mapping"),

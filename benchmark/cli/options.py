@@ -43,7 +43,7 @@ SWEEP: Mapping[str, Any] = {
 
 
 def launch_parameters(has_defaults: bool = True) -> dict[str, Any]:
-    """Return an option for each field of `LaunchOptions`: whoever adds one there has it in every command.
+    """Return an option for each field of `LaunchOptions`: one that is added there is in every command.
 
     Args:
         has_defaults: whether what is not typed is at its default, else as it was when the runs were started.
@@ -62,7 +62,7 @@ GROUPS: Mapping[str, Callable[[], Mapping[str, Any]]] = {
     "launch": launch_parameters,
     "changes": lambda: launch_parameters(has_defaults=False),
 }
-"""Groups of options, by the name of the parameter that stands for them."""
+"""Groups of options, by the name of their parameter."""
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -36,7 +36,7 @@ PATIENCE = 20.0
 
 @contextmanager
 def unwatched(specs: Sequence[RunSpec], out: Path, at_a_time: int) -> Generator[Tick]:
-    """Show nobody any progress."""
+    """Show no progress."""
     yield lambda: None
 
 
@@ -300,7 +300,7 @@ def check_threads(specs: Sequence[RunSpec], options: LaunchOptions) -> None:
             got = (
                 f"--threads {options.threads}: epochs {status.epoch + 1} to {status.epochs} would not be as the others"
             )
-            advice = f"Give --threads {before}, --force to train it anew, or --mix-threads to go on all the same."
+            advice = f"Give --threads {before}, --force to train it again, or --mix-threads to go on anyway."
             problems.append(Problem(f"run {spec.title}", f"the {before} threads that trained it so far", got, advice))
     if problems:
         raise UserError(*problems)

@@ -47,7 +47,7 @@ class Executor(ABC):
     outlives: ClassVar[bool] = False
     """Whether runs go on when this process ends, so that `--detach` makes sense."""
     farewell: ClassVar[str] = "Interrupted. Give the same command again to go on from the last checkpoints."
-    """What to tell a user who stopped it."""
+    """Message for a user who stopped it."""
     at_a_time: int = 1
     """How many runs it trains at a time, to estimate how long a sweep takes; known once they are prepared."""
 

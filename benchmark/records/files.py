@@ -35,7 +35,7 @@ SCHEMA = 1
 LOCK_PATIENCE = 1.0
 """Seconds to try for a run's lock: processes that only ask whether it is held hold it for an instant."""
 SILENT_BEATS = 6
-"""After as many heartbeats without a heartbeat, a run on another machine counts as dead."""
+"""After as many missed heartbeats, a run on another machine counts as dead."""
 
 
 class RecordError(Exception):
@@ -132,7 +132,7 @@ class RunFolder:
         return self.is_locked() or self.is_beating(status or self.last_status())
 
     def is_beating(self, status: Status) -> bool:
-        """Return whether a run on another machine has given a heartbeat lately."""
+        """Return whether a run on another machine has written a heartbeat lately."""
         if status.state is not State.RUNNING or status.host == machine():
             return False
         try:
@@ -142,7 +142,7 @@ class RunFolder:
         return time.time() - last < SILENT_BEATS * status.heartbeat
 
     def beat(self) -> None:
-        """Give a heartbeat."""
+        """Write a heartbeat."""
         (self.path / ".heartbeat").touch()
 
     def size_of(self, *names: str) -> dict[str, int]:
@@ -231,7 +231,7 @@ class RunFolder:
             raise RecordError(f"status.json: expected the fields of schema {SCHEMA}, got {error}") from None
 
     def last_status(self) -> Status:
-        """Return the status for those who write the next one: a damaged one counts as planned."""
+        """Return the status, for writing the next one: a damaged one counts as planned."""
         try:
             return self.read_status()
         except RecordError:

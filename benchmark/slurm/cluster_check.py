@@ -161,7 +161,7 @@ def _findings(found: dict[str, Any], token: str, request: Request) -> Iterator[F
     yield Finding("shared folder", "good" if shared else "missing", "the job reads and writes the output folder")
     lock = Finding("locks", "good", "a lock held here is seen there")
     if found["lock_was_free"]:
-        lock = Finding("locks", "without", "locks do not reach other machines; heartbeats tell who is at work")
+        lock = Finding("locks", "without", "locks do not reach other machines; heartbeats show which runs are at work")
     yield lock
     apart = abs(found["clock"] - time.time())
     yield Finding("clocks", "good" if apart < 30 else "missing", f"{apart:.0f} s apart, the job's answer included")

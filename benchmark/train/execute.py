@@ -100,7 +100,7 @@ def _leave_to_others(folder: RunFolder, attempt: Attempt) -> None:
 
 @contextmanager
 def beating(folder: RunFolder, attempt: Attempt) -> Iterator[None]:
-    """Give a heartbeat of a run now and then, from a thread of its own.
+    """Write a heartbeat of a run now and then, from a thread of its own.
 
     A worker of a cluster's job also ends when its launcher does: it must not live on outside what the job was given.
     """
