@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 
 import numpy as np
 import pytest
@@ -23,11 +24,11 @@ OTHER_KERNELS = {"ml_lstm": "torch has an LSTM of its own for a CPU"}
 """Methods that a CPU computes otherwise, to rounding."""
 FRAMES = {"cremad": (3, 256, 340, 3), "mvsa": (256, 256, 3), "twitter15": (1, 256, 256, 3)}
 """Shape of the pictures that a transform gets."""
-WAITS = {
-    "remix": "puts batches together by which modality is least sure of a sample: the host must know how many there are",
-    "smv": "trains again on what is worth little, so many times: the host must know how many samples that makes",
-}
-"""Methods whose steps make the host wait, and why the paper's algorithm wants it."""
+
+
+@pytest.fixture(scope="module")
+def waits_expected(repo):
+    return runpy.run_path(str(repo / "tests" / "gpu" / "waiting.py"))["WAITS"]
 
 
 def subjects():
@@ -79,7 +80,7 @@ def watch_steps(trainer, pretence):
 @pytest.mark.full
 @pytest.mark.parametrize(("name", "variant"), subjects())
 def test_a_method_trains_on_another_device_to_the_same_bits_and_its_steps_never_make_the_host_wait(
-    pretend, name, variant
+    pretend, waits_expected, name, variant
 ):
     expected = history(trainer_of(name, variant, CPU))
     with pretend.Pretence().open() as pretence:
@@ -92,7 +93,7 @@ def test_a_method_trains_on_another_device_to_the_same_bits_and_its_steps_never_
             assert got == expected
         kept = [*trainer.method.parameters(), *trainer.method.buffers()]
         assert all(isinstance(tensor, pretend.Elsewhere) for tensor in kept)
-    assert bool(waits) == (name in WAITS), sorted(set(waits))
+    assert bool(waits) == (name in waits_expected), sorted(set(waits))
 
 
 class OnDisk(Rows):

@@ -54,7 +54,7 @@ def blocked(tmp_path):
 
 @pytest.mark.full
 def test_the_first_parts_find_nothing_wrong_on_a_cpu(tmp_path, blocked):
-    done = check(tmp_path, "--only", "methods,cpu,resumed,loading", env=blocked)
+    done = check(tmp_path, "--only", "methods,cpu,resumed,waits,loading", env=blocked)
     assert done.returncode == 0, done.stdout + (tmp_path / "gpu.md").read_text()
     parts = parts_of(tmp_path)
     assert {part["state"] for part in parts.values()} == {"done"}
