@@ -84,7 +84,7 @@ class Comparison:
 
     @property
     def modalities(self) -> list[str]:
-        return list(dict.fromkeys(m for run in self.runs if run.record for m in run.record["modalities"]))
+        return list(dict.fromkeys(m for run in self.runs if run.record for m in run.record.modalities))
 
     @property
     def num_seeds(self) -> str:
@@ -177,7 +177,7 @@ def _comparisons(
             if run.spec["method"]["version"] >= latest[run.method]:
                 newest[run.method, run.seed] = run
         kept = sorted(newest.values(), key=lambda run: (run.spec["method"]["name"], run.method, run.seed))
-        selection = runs[0].spec["recipe"]["selection"]
+        selection = runs[0].selection
         yield Comparison(dataset, protocol, title, selection, kept, len(runs) - len(kept), reasons)
 
 

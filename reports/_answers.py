@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from benchmark.metrics import FUSED, HEADLINE, METRICS
 from benchmark.processes import in_chunks
+from benchmark.records import Table, read_table
 from benchmark.report import Comparison
 
 Score = tuple[str, str, str]
@@ -87,11 +87,10 @@ def read_chunk(files: Sequence[Path], selection: str, wanted: Sequence[str] | No
     layout = None
     for path in files:
         try:
-            with pq.ParquetFile(path) as file:  # read_table would look for a whole data set
-                table = file.read(use_threads=False)
-            layout = layout_of(table.select(["rule", "id"]), selection, wanted, layout)
+            table = read_table(path)
+            layout = layout_of(table.keys, selection, wanted, layout)
             found.append((answers_of(table, layout), ""))
-        except (OSError, ValueError, LookupError, pa.ArrowException) as error:
+        except (OSError, ValueError) as error:
             found.append((None, str(error).splitlines()[0] if str(error) else type(error).__name__))
     return found
 
@@ -120,16 +119,17 @@ def layout_of(keys: pa.Table, selection: str, wanted: Sequence[str] | None, last
     return Layout(keys, found, samples)
 
 
-def answers_of(table: pa.Table, layout: Layout) -> Answers:
+def answers_of(table: Table, layout: Layout) -> Answers:
     """Return what a run made of the samples of its layout.
 
     Raises:
         ValueError: when there are no fused logits, or some are not finite.
     """
-    labels = table["label"].to_numpy()
-    logits = {name: matrix(table[name]) for name in table.column_names if name not in ("rule", "id", "label")}
+    labels, logits = table.labels, table.logits
     if FUSED not in logits:
         raise ValueError("expected fused logits, got none")
+    if not all(np.isfinite(values).all() for values in logits.values()):
+        raise ValueError("expected finite logits")
     shares: dict[Score, Share] = {}
     for head, values in logits.items():
         for metric in METRICS.values():
@@ -143,18 +143,3 @@ def _small(found: NDArray[Any]) -> Share:
     """Return shares in the least memory that keeps them: truth values, or single precision."""
     share: Share = found if found.dtype == bool else found.astype(np.float32)
     return share
-
-
-def matrix(column: pa.ChunkedArray) -> NDArray[np.float32]:
-    """Return a column of lists as logits (N, K).
-
-    Raises:
-        ValueError: when they are not finite, or not of one length.
-    """
-    if not pa.types.is_fixed_size_list(column.type):
-        raise ValueError(f"expected lists of one length, got {column.type}")
-    flat = pa.concat_arrays(column.chunks).flatten().to_numpy()
-    logits: NDArray[np.float32] = flat.reshape(-1, column.type.list_size)
-    if not np.isfinite(logits).all():
-        raise ValueError("expected finite logits")
-    return logits

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmark.metrics import FUSED, HEADLINE
 from benchmark.processes import in_chunks
 from benchmark.records import RunFolder
 from benchmark.report import Comparison
@@ -35,6 +36,10 @@ class History:
     def column(self, path: str) -> Array:
         """Return a column (E,), NaN throughout where nothing was logged under that path."""
         return self.values[self.paths.index(path)] if path in self.paths else np.full(len(self), np.nan)
+
+    def score(self, split: str, head: str = FUSED, metric: str = HEADLINE.name) -> Array:
+        """Return a score (E,) on a split, `valid` or `test`; NaN throughout where it was not measured."""
+        return self.column(f"{split}/{head}/{metric}")
 
     def under(self, path: str) -> dict[str, Array]:
         """Return the columns under a path, by what follows it."""

@@ -79,7 +79,7 @@ def mean_scores(comparison: Comparison, score: Score) -> dict[str, float]:
     rule, head, metric = score
     values: dict[str, list[float]] = {}
     for run in comparison.runs:
-        found = run.record["rules"].get(rule, {}).get("test", {}).get(head, {}).get(metric) if run.record else None
+        found = run.score(rule, head, metric)
         if found is not None:
             values.setdefault(run.method, []).append(found)
     means = {method: math.fsum(found) / len(found) for method, found in values.items()}

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmark.records import RunView
+from benchmark.records import Record, RunView
 from benchmark.report import Comparison
 from benchmark.tables.table import MISSING, Cell
 
@@ -24,7 +24,7 @@ def evaluated(run: RunView, name: str, schema: int) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     sound = isinstance(content, dict) and run.record is not None
-    return content if sound and (content.get("schema"), content.get("id")) == (schema, run.record["id"]) else {}  # type: ignore[index]
+    return content if sound and (content.get("schema"), content.get("id")) == (schema, run.record.id) else {}  # type: ignore[union-attr]
 
 
 def not_evaluated(comparison: Comparison, done: Collection[Path]) -> list[str]:
@@ -40,10 +40,10 @@ def seeds_of(comparison: Comparison, done: Collection[Path]) -> str:
     return str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
 
 
-def passes(record: Mapping[str, Any], history: History) -> float | None:
+def passes(record: Record, history: History) -> float | None:
     """Return how often an epoch served the training split, on average; None where it was not recorded."""
     served = history.column("samples")
-    return None if np.isnan(served).any() else float(served.mean()) / int(record["num_samples"]["train"])
+    return None if np.isnan(served).any() else float(served.mean()) / record.num_samples.train
 
 
 def agreed(values: Sequence[float]) -> Sequence[float]:

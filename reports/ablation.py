@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from benchmark.metrics import FUSED, HEADLINE
 from benchmark.records import RunView
 from benchmark.report import Artifact, Comparison, Report, render, slug
 from benchmark.rules import dagger
@@ -35,7 +36,7 @@ def ablation(comparison: Comparison) -> Table:
     logs = comparison.once(histories)
     counts = {run.folder.path: classifiers(run, logs.get(run.folder.path)) for run in comparison.runs}
     whole = wholes(comparison)
-    shown: list[tuple[Column, Value]] = [(Column(f"fused{mark}"), partial(accuracy, rule=rule, head="fused"))]
+    shown: list[tuple[Column, Value]] = [(Column(f"fused{mark}"), partial(accuracy, rule=rule, head=FUSED))]
     if any(run.method != run.spec["method"]["name"] for run in comparison.runs) and whole:
         shown.append((Column("Δ", digits=1, rank=False), partial(change, whole=whole, rule=rule)))
     for modality in comparison.modalities:
@@ -75,7 +76,7 @@ def change(run: RunView, whole: Mapping[tuple[str, int], RunView], rule: str) ->
     base = whole.get((run.spec["method"]["name"], run.seed))
     if base is None or base is run:
         return None
-    ours, theirs = accuracy(run, rule, "fused"), accuracy(base, rule, "fused")
+    ours, theirs = accuracy(run, rule, FUSED), accuracy(base, rule, FUSED)
     return None if ours is None or theirs is None else ours - theirs
 
 
@@ -85,20 +86,20 @@ def count(counts: Mapping[Path, Mapping[str, float]], modality: str, run: RunVie
 
 
 def num_parameters(run: RunView) -> float | None:
-    return float(run.record["num_parameters"]) if run.record else None
+    return float(run.record.num_parameters) if run.record else None
 
 
 def accuracy(run: RunView, rule: str, head: str) -> float | None:
     """Return the test accuracy (%) of the fused prediction or of a modality's own logits at the rule's epoch."""
-    scores = run.record["rules"][rule]["test"].get(head) if run.record else None
-    return None if scores is None else 100 * float(scores["accuracy"])
+    found = run.score(rule, head)
+    return None if found is None else HEADLINE.scale * found
 
 
 def probe(run: RunView, modality: str) -> float | None:
     """Return the test accuracy (%) of a linear probe of the frozen encoder, at the best valid epoch."""
     # not at the epoch of the rule: no encoder is kept for the epoch that is best on test
-    found = run.record["rules"]["best_valid"].get("probe", {}).get(modality) if run.record else None
-    return None if found is None else 100 * float(found)
+    found = run.probe(modality)
+    return None if found is None else HEADLINE.scale * found
 
 
 def classifiers(run: RunView, history: History | None) -> dict[str, float]:

@@ -9,6 +9,7 @@ from statistics import fmean
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmark.metrics import HEADLINE, LOSS
 from benchmark.records import RunView
 from benchmark.report import Artifact, Comparison, Report, render, slug
 from benchmark.tables.table import Column, Table
@@ -50,13 +51,14 @@ def spent(run: RunView, history: History | None) -> Spent | None:
     """Return what a finished run spent; None for others and where samples or scores were not recorded."""
     if not run.record or history is None:
         return None
-    served, accuracy = history.column("samples"), history.column("test/fused/accuracy")
-    valid, loss = history.column("valid/fused/accuracy"), history.column("valid/fused/loss")
+    served, accuracy = history.column("samples"), history.score("test")
+    valid, loss = history.score("valid"), history.score("valid", metric=LOSS.name)
     if not np.isfinite([served, accuracy, valid, loss]).all():
         return None
-    pace = run.record["seconds"]["train"] / len(history)
-    samples = served.cumsum() / run.record["num_samples"]["train"]
-    return Spent(pace * np.arange(1, len(history) + 1), samples, best_so_far(valid, loss), 100 * accuracy)
+    pace = run.record.seconds.train / len(history)
+    samples = served.cumsum() / run.record.num_samples.train
+    percent = np.asarray(HEADLINE.scale * accuracy, dtype=np.float64)
+    return Spent(pace * np.arange(1, len(history) + 1, dtype=np.float64), samples, best_so_far(valid, loss), percent)
 
 
 def best_so_far(valid: Array, loss: Array) -> NDArray[np.int64]:
@@ -78,7 +80,7 @@ def reads_all(run: RunView) -> bool:
 
     One that has not is cheap, but no measure for the others.
     """
-    return bool(run.record) and set(run.record["rules"]["best_valid"]["probe"]) == set(run.record["modalities"])  # type: ignore[index]
+    return run.record is not None and all(run.probe(modality) is not None for modality in run.record.modalities)
 
 
 def budgets(methods: Sequence[Sequence[Spent]]) -> tuple[float, float] | None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
-from benchmark.records import RunView
+from benchmark.metrics import FUSED, HEADLINE
+from benchmark.records import Record, RunView
 from benchmark.report import Artifact, Comparison, Report, render, slug
 from benchmark.rules import dagger
 from benchmark.tables.table import Column, Table
@@ -42,8 +42,8 @@ def capacity(name: str, comparisons: Sequence[Comparison]) -> Table:
     modalities = list(dict.fromkeys(m for comparison in comparisons for m in comparison.modalities))
     everyone = [run for comparison in comparisons for run in comparison.runs]
     unit, scale, digits = unit_of(everyone)
-    places = [place for place in MEMORY if any(place in run.record.get("memory", {}) for run in everyone if run.record)]
-    heads = ["fused", *modalities]
+    places = [place for place in MEMORY if any(place in run.record.memory for run in everyone if run.record)]
+    heads = [FUSED, *modalities]
     columns = [
         Column(f"parameters ({unit})", "cost", digits, rank=False),
         Column("MFLOPs per sample", "cost", 2, rank=False),
@@ -63,12 +63,12 @@ def capacity(name: str, comparisons: Sequence[Comparison]) -> Table:
         for method in methods_of(comparison):
             runs = [(run.record, logs.get(run.folder.path)) for run in comparison.of(method) if run.record]
             records = [record for record, _ in runs]
-            values = [
-                [record["num_parameters"] / scale for record in records],
-                [None if record.get("flops") is None else record["flops"] / 1e6 for record in records],
+            values: list[Sequence[float | None]] = [
+                [record.num_parameters / scale for record in records],
+                [None if record.flops is None else record.flops / 1e6 for record in records],
                 [passes(record, log) for record, log in runs if log],
-                [record["seconds"]["train"] / len(log) for record, log in runs if log],
-                [record["seconds"]["train"] for record in records],
+                [record.seconds.train / len(log) for record, log in runs if log],
+                [record.seconds.train for record in records],
                 *([memory(record, place) for record in records] for place in places),
                 *([accuracy(record, comparison.selection, head) for record in records] for head in heads),
             ]
@@ -80,22 +80,22 @@ def capacity(name: str, comparisons: Sequence[Comparison]) -> Table:
 
 def unit_of(runs: Sequence[RunView]) -> tuple[str, float, int]:
     """Return the unit of the parameters, how many it stands for, and the digits that tell the smallest model."""
-    counts = [run.record["num_parameters"] for run in runs if run.record]
+    counts = [run.record.num_parameters for run in runs if run.record]
     unit, scale = ("M", 1e6) if max(counts, default=0) >= 1e6 else ("k", 1e3)
     smallest = min(counts, default=0) / scale
     return unit, scale, 1 if smallest >= 10 else 2 if smallest >= 1 else 3
 
 
-def memory(record: dict[str, Any], place: str) -> float | None:
+def memory(record: Record, place: str) -> float | None:
     """Return a peak in MB; None where it was not recorded."""
-    peak = record.get("memory", {}).get(place)
+    peak = record.memory.get(place)
     return None if peak is None else peak / 1e6
 
 
-def accuracy(record: dict[str, Any], rule: str, head: str) -> float | None:
+def accuracy(record: Record, rule: str, head: str) -> float | None:
     """Return a head's test accuracy in per cent; None where the method has no such head."""
-    scores = record["rules"][rule]["test"].get(head)
-    return None if scores is None else 100 * float(scores["accuracy"])
+    found = record.score(rule, head)
+    return None if found is None else HEADLINE.scale * found
 
 
 def notes(comparisons: Sequence[Comparison]) -> list[str]:

@@ -115,16 +115,14 @@ def metrics_of(comparison: Comparison) -> list[Metric]:
 
 
 def _metrics_of(comparison: Comparison) -> list[Metric]:
-    entries = [entry for run in comparison.runs if run.record for entry in run.record["rules"].values()]
-    return present(name for entry in entries for name in entry.get("test", {}).get(FUSED, {}))
+    chosen = [one for run in comparison.runs if run.record for one in run.record.rules.values()]
+    return present(name for one in chosen for name in one.test.get(FUSED, {}))
 
 
 def value(run: RunView, score: Score) -> float | None:
     """Return a score of a finished run as recorded; None where the record has none."""
     rule, head, metric = score
-    entry = run.record["rules"].get(rule, {}) if run.record else {}
-    found = entry.get(PROBE, {}).get(head) if metric == PROBE else entry.get("test", {}).get(head, {}).get(metric)
-    return None if found is None else float(found)
+    return run.probe(head, rule) if metric == PROBE else run.score(rule, head, metric)
 
 
 def optimism(comparison: Comparison, method: str, metric: Metric) -> Cell:

@@ -81,7 +81,7 @@ def read_gap(run: RunView, history: History | None) -> Gap | None:
     """Return max - min over modalities of the logged loss; None for fewer than two modalities or an unfinished run."""
     if not run.record or history is None:
         return None
-    columns = [history.column(f"train/loss/{modality}") for modality in run.record["modalities"]]
+    columns = [history.column(f"train/loss/{modality}") for modality in run.record.modalities]
     logged = [column for column in columns if np.isfinite(column).any()]
     if len(logged) < 2:
         return None

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from itertools import combinations, permutations
 from pathlib import Path
 from statistics import fmean
-from zipfile import BadZipFile
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -17,8 +16,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator
 from numpy.typing import NDArray
 
+from benchmark.metrics import HEADLINE
 from benchmark.records import RunView
 from benchmark.report import Artifact, Comparison, Report, render, render_figure, slug
+from benchmark.rules import BEST_VALID
 from benchmark.tables.table import MISSING, UNSUPPORTED, Cell, Column, Table
 
 from ._figures import PALETTE, add_legend, few_ticks, open_figure, width_of
@@ -108,9 +109,9 @@ def measures_of(comparison: Comparison, found: Found) -> dict[str, list[Measures
 def measure(run: RunView, history: History | None) -> Measures:
     """Return the measures of a finished run, at the best valid epoch; the gradients' over all epochs."""
     assert run.record is not None
-    modalities, rule = list(run.record["modalities"]), run.record["rules"]["best_valid"]
-    own = {m: 100 * rule["test"][m]["accuracy"] for m in modalities if m in rule["test"]}
-    probe = {m: 100 * rule["probe"][m] for m in modalities if m in rule["probe"]}
+    modalities, scale = run.record.modalities, HEADLINE.scale
+    own = {m: scale * found for m in modalities if (found := run.score(BEST_VALID.name, m)) is not None}
+    probe = {m: scale * found for m in modalities if (found := run.probe(m)) is not None}
     encodes = frozenset(probe)
     norms = mean_norms(history, [m for m in modalities if m in encodes]) if history else {}
     return Measures(own, probe, contribution(run, modalities), distance_of(run, modalities), norms, encodes)
@@ -148,9 +149,9 @@ def shapley(worth: Mapping[Group, float], modalities: Sequence[str]) -> Values:
 def distance_of(run: RunView, modalities: Sequence[str]) -> float | None:
     """Return the modality gap of the run's test embeddings; None where it is not defined or they cannot be read."""
     try:
-        with np.load(run.folder.embeddings, allow_pickle=False) as stored:
-            return modality_gap([stored[m].astype(np.float64) for m in modalities if m in stored.files])
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+        features = run.embeddings().features
+        return modality_gap([features[m].astype(np.float64) for m in modalities if m in features])
+    except (OSError, ValueError):
         return None
 
 

@@ -110,7 +110,7 @@ def draw(comparison: Comparison, found: Found, looks: Mapping[str, Style]) -> Fi
     title = f"{comparison.title}: missing modalities, mean and range over seeds"
     figure = open_figure(3.6 * len(titles) + 0.4, 2.6 * len(shown), title, [*methods, "chance"])
     panels = figure.subplots(len(shown), len(titles), sharex=True, sharey=True, squeeze=False)
-    classes = next(len(run.record["class_names"]) for run in comparison.runs if run.record)
+    classes = next(len(run.record.class_names) for run in comparison.runs if run.record)
     for row, fill in zip(panels, shown, strict=True):
         for panel, modality in zip(row, titles, strict=True):
             for method in methods:

@@ -100,7 +100,7 @@ def draw(comparison: Comparison, found: Found, looks: Mapping[str, Style]) -> Fi
     title = f"{comparison.title}: noisy test inputs, mean and range over seeds"
     figure = open_figure(3.6 * len(titles) + 0.4, 3.2, title, [*methods, "chance"])
     panels = figure.subplots(1, len(titles), sharey=True, squeeze=False)[0]
-    classes = next(len(run.record["class_names"]) for run in comparison.runs if run.record)
+    classes = next(len(run.record.class_names) for run in comparison.runs if run.record)
     strengths = sorted({strength for scores in found.values() for _, strength in scores})
     for panel, (modality, name) in zip(panels, titles.items(), strict=True):
         for method in methods:

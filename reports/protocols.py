@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from benchmark.metrics import HEADLINE
 from benchmark.report import Artifact, Comparison, Report, render, slug
 from benchmark.rules import dagger
 from benchmark.tables.table import Column, Table
@@ -53,9 +54,9 @@ def read(comparison: Comparison) -> Scores:
     """Return the accuracy of every finished run by the comparison's own selection rule."""
     return {
         method: {
-            run.seed: 100 * float(run.record["rules"][comparison.selection]["test"]["fused"]["accuracy"])
+            run.seed: HEADLINE.scale * found
             for run in comparison.of(method)
-            if run.record
+            if (found := run.score(comparison.selection)) is not None
         }
         for method in comparison.methods
     }

@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from zipfile import BadZipFile
 
 import matplotlib
 import numpy as np
@@ -24,7 +23,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from benchmark.records import RunView, State
+from benchmark.records import Embeddings, RunView, State
 from benchmark.report import Artifact, Comparison, Report, render, render_figure, slug
 from benchmark.tables.table import FAILED, MISSING, Cell, Column, Table
 
@@ -81,16 +80,16 @@ Runs = Mapping[tuple[str, int], Features]
 
 def read(comparison: Comparison) -> tuple[Runs, list[str]]:
     """Return the features of every finished run on their common samples, and in words what could not be used."""
-    arrays: dict[tuple[str, int], dict[str, NDArray[np.generic]]] = {}
+    arrays: dict[tuple[str, int], Embeddings] = {}
     notes = comparison.left_out()
     for run in comparison.runs:
         if run.record:
             try:
-                arrays[run.method, run.seed] = read_arrays(run)
-            except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+                arrays[run.method, run.seed] = read_sound(run)
+            except (OSError, ValueError) as error:
                 cause = str(error).splitlines()[0] if str(error) else type(error).__name__
                 notes.append(f"Not counted: {run.method}, seed {run.seed}, embeddings ({cause}).")
-    ids = sorted(set.intersection(*(set(found["ids"].tolist()) for found in arrays.values()))) if arrays else []
+    ids = sorted(set.intersection(*(set(found.ids) for found in arrays.values()))) if arrays else []
     if not ids:
         return {}, [*notes, "No test sample is common to all runs."] if arrays else notes
     # evenly along the sorted ids: the first ones could all be of one class or one speaker
@@ -99,28 +98,26 @@ def read(comparison: Comparison) -> tuple[Runs, list[str]]:
     return {key: select(found, chosen) for key, found in arrays.items()}, notes
 
 
-def read_arrays(run: RunView) -> dict[str, NDArray[np.generic]]:
-    """Return the arrays of embeddings.npz: ids (N,), labels (N,) and for each modality (N, D)."""
-    with np.load(run.folder.embeddings, allow_pickle=False) as stored:
-        arrays = {name: stored[name] for name in stored.files}
-    for name in ("ids", "labels"):
-        if name not in arrays:
-            raise ValueError(f"expected an array {name}, got none")
-    if not all(np.isfinite(values).all() for name, values in arrays.items() if name != "ids"):
+def read_sound(run: RunView) -> Embeddings:
+    """Return the features of a run.
+
+    Raises:
+        OSError, ValueError: when they cannot be read or are not finite.
+    """
+    found = run.embeddings()
+    if not all(np.isfinite(values).all() for values in found.features.values()):
         raise ValueError("expected finite features")
-    return arrays
+    return found
 
 
-def select(arrays: Mapping[str, NDArray[np.generic]], ids: Sequence[str]) -> Features:
+def select(found: Embeddings, ids: Sequence[str]) -> Features:
     """Return the features of these samples in this order, each dimension with mean 0 and variance 1."""
-    place = {sample: at for at, sample in enumerate(arrays["ids"].tolist())}
+    place = {sample: at for at, sample in enumerate(found.ids)}
     rows = [place[sample] for sample in ids]
     features = {
-        name: StandardScaler().fit_transform(values[rows].astype(np.float64))
-        for name, values in arrays.items()
-        if name not in ("ids", "labels")
+        name: StandardScaler().fit_transform(values[rows].astype(np.float64)) for name, values in found.features.items()
     }
-    return Features(arrays["labels"][rows].astype(np.int64), features)
+    return Features(found.labels[rows].astype(np.int64), features)
 
 
 @one_thread
@@ -188,7 +185,7 @@ def first_seeds(comparison: Comparison, runs: Runs) -> dict[str, int]:
 def draw(comparison: Comparison, runs: Runs) -> Figure:
     """Draw a map for each method (rows) and modality (columns), classes in colours."""
     shown = list(first_seeds(comparison, runs).items())[:METHODS]
-    names = next(run.record["class_names"] for run in comparison.runs if run.record)
+    names = next(run.record.class_names for run in comparison.runs if run.record)
     styles = looks(len(names))
     wide = len(comparison.modalities)
     legend_rows = math.ceil(len(names) / LEGEND_COLUMNS) if len(names) <= LEGEND_CLASSES else 0

@@ -204,12 +204,12 @@ def _labelled(chosen: list[RunView], known: list[RunView], what: str, wanted: Se
 
 def _scores(run: RunView) -> Iterator[dict[str, Any]]:
     assert run.record is not None
-    for rule, chosen in run.record["rules"].items():
-        probes = {head: {PROBE: value} for head, value in chosen.get("probe", {}).items()}
-        for found in (chosen["test"], probes):
+    for rule, chosen in run.record.rules.items():
+        probes = {head: {PROBE: value} for head, value in (chosen.probe or {}).items()}
+        for found in (chosen.test, probes):
             for head, scores in found.items():
                 for metric, value in scores.items():
-                    place = {"rule": rule, "epoch": chosen["epoch"], "head": head}
+                    place = {"rule": rule, "epoch": chosen.epoch, "head": head}
                     yield {**_identity(run), **place, "metric": metric, "value": value}
 
 
@@ -219,7 +219,7 @@ def _predictions(run: RunView, rule: str) -> Iterator[tuple[Any, ...]]:
     import pandas as pd
 
     assert run.record is not None
-    rules = list(run.record["rules"])
+    rules = list(run.record.rules)
     if rule not in rules:
         raise UserError(Problem("rule", "a selection rule of the record", repr(rule), nearest(rule, rules)))
     table = pd.read_parquet(run.folder.predictions, filters=[("rule", "==", rule)])

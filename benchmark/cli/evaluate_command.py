@@ -64,7 +64,7 @@ def _evaluate(evaluator: Evaluator, run: RunView, force: bool) -> tuple[str, str
         return "failed", run.problem
     if not run.record:
         return "left out", f"the run is {run.status.state}"
-    if not force and is_evaluated(run.folder, run.record["id"]):
+    if not force and is_evaluated(run.folder, run.record.id):
         return "already there", ""
     try:
         evaluator.evaluate(run.folder)

@@ -1,8 +1,15 @@
 """What a run leaves on disk: one reader and one writer. Imports no torch."""
 
+from benchmark.records.arrays import (
+    Embeddings,
+    Predictions,
+    Table,
+    read_embeddings,
+    read_table,
+    write_embeddings,
+    write_predictions,
+)
 from benchmark.records.files import (
-    SCHEMA,
-    RecordError,
     RunFolder,
     machine,
     old_run_paths,
@@ -11,26 +18,39 @@ from benchmark.records.files import (
     write_atomic,
 )
 from benchmark.records.history import Epoch
+from benchmark.records.record import SCHEMA, Record, RecordError, RuleResult, Samples, Scores, Seconds
 from benchmark.records.status import HEARTBEAT, State, Status
 from benchmark.records.views import RunView, as_seen, glance, scan, view, view_all
 
 __all__ = [
     "HEARTBEAT",
     "SCHEMA",
+    "Embeddings",
     "Epoch",
+    "Predictions",
+    "Record",
     "RecordError",
+    "RuleResult",
     "RunFolder",
     "RunView",
+    "Samples",
+    "Scores",
+    "Seconds",
     "State",
     "Status",
+    "Table",
     "as_seen",
     "glance",
     "machine",
     "old_run_paths",
+    "read_embeddings",
+    "read_table",
     "run_path",
     "scan",
     "to_json",
     "view",
     "view_all",
     "write_atomic",
+    "write_embeddings",
+    "write_predictions",
 ]

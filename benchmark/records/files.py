@@ -14,13 +14,15 @@ import socket
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 from filelock import FileLock
 
+from benchmark.records import record as records
+from benchmark.records.record import Record, RecordError
 from benchmark.records.status import State, Status
 from benchmark.versions import migrate
 
@@ -29,17 +31,10 @@ YAML: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 MAX_FAST_YAML = 10_000
 """Characters up to which that loader can nest no deeper than the stack holds; a spec has one to two thousand."""
 
-SCHEMA = 1
-"""Version of record.json; readers skip others and say so."""
-
 LOCK_PATIENCE = 1.0
 """Seconds to try for a run's lock: processes that only ask whether it is held hold it for an instant."""
 SILENT_BEATS = 6
 """After as many missed heartbeats, a run on another machine counts as dead."""
-
-
-class RecordError(Exception):
-    """A file of a run is missing, truncated or of another version."""
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -228,7 +223,7 @@ class RunFolder:
             ends = tuple(content.get("ends", ()))
             return Status(**{**content, "state": State(content["state"]), "ends": ends})
         except (TypeError, ValueError, KeyError) as error:
-            raise RecordError(f"status.json: expected the fields of schema {SCHEMA}, got {error}") from None
+            raise RecordError(f"status.json: expected its fields, got {error}") from None
 
     def last_status(self) -> Status:
         """Return the status, for writing the next one: a damaged one counts as planned."""
@@ -237,22 +232,31 @@ class RunFolder:
         except RecordError:
             return Status()
 
-    def read_record(self) -> dict[str, Any]:
+    def write_record(self, found: Record) -> None:
+        """Write the record, with the bytes of the files that belong to it; they must be there already."""
+        files = self.size_of(self.predictions.name, self.embeddings.name)
+        self.write("record.json", replace(found, files=files).plain())
+
+    def read_record(self) -> Record:
         """Return the record of a finished run.
+
+        Raises:
+            RecordError: when it is missing, truncated, of a newer version, or its predictions are gone or cut.
+        """
+        return records.parse(self.plain_record())
+
+    def plain_record(self) -> dict[str, Any]:
+        """Return the record of a finished run as plain values of today's schema.
 
         Raises:
             RecordError: when it is missing, truncated, of another version, or its predictions are gone or cut.
         """
-        record = _mapping(self.path / "record.json", json.loads)
-        if record.get("schema") != SCHEMA:
-            raise RecordError(f"record.json: expected schema {SCHEMA}, got {record.get('schema')}")
-        if not {"files", "rules"} <= set(record):
-            raise RecordError("record.json: truncated or damaged (no files or rules)")
-        for name, size in record["files"].items():
+        content = records.migrate(_mapping(self.path / "record.json", json.loads))
+        for name, size in records.parse(content).files.items():
             found = _size(self.path / name)
             if found != size:
                 raise RecordError(f"{name}: expected {size} bytes, got {found}")
-        return record
+        return content
 
     def read_history(self) -> list[dict[str, Any]]:
         """Return the epochs of history.jsonl; a torn last line is left out."""

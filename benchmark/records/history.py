@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from benchmark.records.record import Scores
+
 
 @dataclass(frozen=True)
 class Epoch:
@@ -17,6 +19,11 @@ class Epoch:
     def epoch(self) -> int:
         """Its number, from 0."""
         return int(self.line["epoch"])
+
+    def scores(self, split: str) -> Scores:
+        """Return everything measured on a split, {head: {metric: value}}."""
+        found: Scores = self.line[split]
+        return found
 
     def score(self, split: str, head: str, metric: str) -> float:
         """Return a score on a split, `valid` or `test`.

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from benchmark.records.files import RecordError, RunFolder
+from benchmark.metrics import FUSED, HEADLINE
+from benchmark.records.arrays import Embeddings, Predictions, read_embeddings, read_table
+from benchmark.records.files import RunFolder
+from benchmark.records.history import Epoch
+from benchmark.records.record import Record, RecordError
 from benchmark.records.status import State, Status
+from benchmark.rules import BEST_VALID
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -19,7 +28,8 @@ class RunView:
     folder: RunFolder
     spec: dict[str, Any] = field(default_factory=dict)
     status: Status = field(default_factory=Status)
-    record: dict[str, Any] | None = None
+    record: Record | None = None
+    """What was measured; None unless it is done."""
     problem: str = ""
     """What could not be read, in words; empty if nothing is wrong."""
 
@@ -39,6 +49,57 @@ class RunView:
     def title(self) -> str:
         """A readable name, or the folder's where nothing can be read."""
         return f"{self.dataset} {self.method} s{self.seed}" if self.dataset else self.folder.path.name
+
+    @property
+    def selection(self) -> str:
+        """The rule of the main table."""
+        return str(self.spec["recipe"]["selection"])
+
+    def score(self, rule: str, head: str = FUSED, metric: str = HEADLINE.name, split: str = "test") -> float | None:
+        """Return a score of a finished run as recorded, a share as a fraction; None where there is none.
+
+        Args:
+            rule: name of a selection rule, of `benchmark.rules.RULES`.
+            head: `fused` or a modality, by the method's own logits.
+            metric: name of a metric, of `benchmark.metrics.METRICS`.
+            split: `test` or `valid`.
+        """
+        return None if self.record is None else self.record.score(rule, head, metric, split)
+
+    def probe(self, modality: str, rule: str = BEST_VALID.name) -> float | None:
+        """Return the test accuracy of a linear classifier on a modality's frozen encoder; None where there is none."""
+        return None if self.record is None else self.record.probe(rule, modality)
+
+    def predictions(self, rule: str) -> Predictions:
+        """Return ids and labels (N,) and logits {head: (N, K)} of the test samples at the epoch that a rule chose.
+
+        Raises:
+            OSError, ValueError: when there are none by that rule, or they are damaged.
+        """
+        found = read_table(self.folder.predictions).of(rule)
+        if not found.ids:
+            raise ValueError(f"expected logits of rule {rule}, got none")
+        return found
+
+    def logits(self, rule: str) -> Mapping[str, NDArray[np.float32]]:
+        """Return test logits, {"fused" or modality: (N, K)}, in the order of `predictions(rule).ids`.
+
+        Raises:
+            OSError, ValueError: when there are none by that rule, or they are damaged.
+        """
+        return self.predictions(rule).logits
+
+    def embeddings(self) -> Embeddings:
+        """Return ids and labels (N,) and features {modality: (N, D)} of the test samples, where validation chose.
+
+        Raises:
+            OSError, ValueError: when there are none, or they are damaged.
+        """
+        return read_embeddings(self.folder.embeddings)
+
+    def history(self) -> list[Epoch]:
+        """Return the epochs finished so far."""
+        return [Epoch(line) for line in self.folder.read_history()]
 
 
 def view(folder: RunFolder) -> RunView:

@@ -13,8 +13,9 @@ import torch
 from benchmark.data import TaskSpec
 from benchmark.errors import Problem, UserError
 from benchmark.method import Method
+from benchmark.metrics import HEADLINE
 from benchmark.plan.spec import RunSpec, build_dataset
-from benchmark.records import RunFolder
+from benchmark.records import Record, RunFolder
 from benchmark.robustness import missing_modalities, noisy_inputs
 from benchmark.robustness.missing_modalities import moments_of
 from benchmark.robustness.noisy_inputs import Noise, tokens_of
@@ -61,7 +62,7 @@ class Evaluator:
         method = restore_method(spec, data.task, folder.checkpoints / f"{BEST_VALID.name}.pt", self.device)
         for name, content in _measure(method, data, spec):
             _check_record(folder, record, content)
-            folder.write(name, {"schema": FILES[name], "id": record["id"], **content})
+            folder.write(name, {"schema": FILES[name], "id": record.id, **content})
 
     def _data(self, spec: RunSpec) -> _Data:
         dataset = build_dataset(spec, self.data_root)
@@ -96,16 +97,16 @@ def _measure(method: Method, data: _Data, spec: RunSpec) -> Iterator[tuple[str, 
     yield noisy_inputs.FILE, noisy_inputs.measure(method, data.feeds, data.noise)
 
 
-def _check_record(folder: RunFolder, record: Mapping[str, Any], content: Mapping[str, list[dict[str, Any]]]) -> None:
+def _check_record(folder: RunFolder, record: Record, content: Mapping[str, list[dict[str, Any]]]) -> None:
     """Refuse a checkpoint that, on inputs as they are, does not score what the record says."""
-    expected = record["rules"][BEST_VALID.name]["test"]["fused"]["accuracy"]
+    expected = record.score(BEST_VALID.name)
     for row in content["rows"]:
-        if 0 in (row.get("rate"), row.get("strength")) and row["accuracy"] != expected:
+        if 0 in (row.get("rate"), row.get("strength")) and row[HEADLINE.name] != expected:
             raise UserError(
                 Problem(
                     str(folder.checkpoints / f"{BEST_VALID.name}.pt"),
-                    f"the record's test accuracy {expected:.6f} with nothing missing",
-                    f"{row['accuracy']:.6f}",
+                    f"the record's test {HEADLINE.words} {expected:.6f} with nothing missing",
+                    f"{row[HEADLINE.name]:.6f}",
                     "Use the device that it was trained on, or train again: bench run --force.",
                 )
             )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmark.records import Predictions, read_table
 from benchmark.site.reading import number
 
 MISTAKES = 10
@@ -22,41 +22,22 @@ FOLDED_CLASSES = 30
 Array = NDArray[Any]
 
 
-@dataclass(frozen=True)
-class Predictions:
-    """The test predictions at the epoch that one rule chose."""
-
-    rule: str
-    ids: list[str]
-    labels: Array
-    """Classes (N,)."""
-    probabilities: dict[str, Array]
-    """{head: (N, K)}"""
-
-
 def read_predictions(path: Path) -> Iterator[Predictions]:
     """Yield the predictions by each rule.
 
     Raises:
         OSError, ValueError: when there are none, or they are damaged.
     """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
     try:
-        table = pq.read_table(path)
-        heads = [name for name in table.column_names if name not in ("rule", "id", "label")]
-        for rule in pc.unique(table["rule"]).to_pylist():
-            part = table.filter(pc.equal(table["rule"], rule))
-            labels = part["label"].to_numpy()
-            logits = {head: part[head].combine_chunks().flatten().to_numpy() for head in heads}
-            shares = {head: _softmax(values.reshape(len(labels), -1)) for head, values in logits.items()}
-            if any(not 0 <= labels.min() <= labels.max() < values.shape[1] for values in shares.values()):
-                raise ValueError("a label without a logit")
-            yield Predictions(str(rule), [str(name) for name in part["id"].to_pylist()], labels, shares)
-    except (pa.ArrowException, KeyError, AttributeError, TypeError) as error:
-        raise ValueError(f"{path.name}: damaged ({str(error).splitlines()[0]})") from None
+        table = read_table(path)
+    except ValueError as error:
+        raise ValueError(f"{path.name}: damaged ({error})") from None
+    for rule in table.rules:
+        found = table.of(rule)
+        widths = [values.shape[1] for values in found.logits.values()]
+        if any(not 0 <= found.labels.min() <= found.labels.max() < width for width in widths):
+            raise ValueError(f"{path.name}: damaged (a label without a logit)")
+        yield found
 
 
 def _softmax(logits: Array) -> Array:
@@ -88,11 +69,15 @@ def fold(counts: Array) -> tuple[list[int], Array]:
     return shown.tolist(), folded
 
 
-def most_mistaken(predictions: Predictions, head: str) -> list[int]:
-    """Return the samples that a head gets wrong with the highest confidence, highest first."""
-    shares = predictions.probabilities[head]
+def most_mistaken(shares: Array, labels: Array) -> list[int]:
+    """Return the samples that a head gets wrong with the highest confidence, highest first.
+
+    Args:
+        shares: softmax probabilities (N, K).
+        labels: classes (N,).
+    """
     guesses = shares.argmax(1)
-    wrong = np.flatnonzero(guesses != predictions.labels)
+    wrong = np.flatnonzero(guesses != labels)
     order = np.argsort(-shares[wrong, guesses[wrong]], kind="stable")
     return [int(sample) for sample in wrong[order][:MISTAKES]]
 
@@ -107,24 +92,27 @@ def as_data(path: Path, class_names: Sequence[str]) -> dict[str, Any]:
     heads: list[str] = []
     num_classes = len(class_names)
     for predictions in read_predictions(path):
-        heads = list(predictions.probabilities)
+        probabilities = {head: _softmax(values) for head, values in predictions.logits.items()}
+        heads = list(probabilities)
         entries = {}
-        for head, shares in predictions.probabilities.items():
+        for head, shares in probabilities.items():
             num_classes = max(num_classes, shares.shape[1])
             shown, counts = fold(confusion(predictions.labels, shares.argmax(1), shares.shape[1]))
             entries[head] = {
                 "classes": shown,
                 "counts": counts.tolist(),
-                "mistakes": [_sample(predictions, sample) for sample in most_mistaken(predictions, head)],
+                "mistakes": [
+                    _sample(predictions, probabilities, sample) for sample in most_mistaken(shares, predictions.labels)
+                ],
             }
         rules[predictions.rule] = entries
     names = [*class_names, *(str(position) for position in range(len(class_names), num_classes))]
     return {"heads": heads, "names": names, "rules": rules}
 
 
-def _sample(predictions: Predictions, sample: int) -> dict[str, Any]:
+def _sample(predictions: Predictions, probabilities: Mapping[str, Array], sample: int) -> dict[str, Any]:
     said = []
-    for shares in predictions.probabilities.values():
+    for shares in probabilities.values():
         guess = int(shares[sample].argmax())
         said.append([guess, number(round(float(shares[sample, guess]), 4))])
     return {"id": predictions.ids[sample], "label": int(predictions.labels[sample]), "said": said}

@@ -82,11 +82,10 @@ def summarise(run: RunView, root: Path, history: Sequence[Mapping[str, Any]]) ->
         history: the epochs finished.
     """
     parts = _parts(run, root)
-    record: Mapping[str, Any] = run.record or {}
     state = _state(run)
     selection = str(dig(run.spec, "recipe", "selection") or BEST_VALID.name)
     curve = [number(dig(line, "valid", FUSED, HEADLINE.name)) for line in history]
-    chosen = number(dig(record, "rules", BEST_VALID.name, "epoch"))
+    chosen = _epoch_of(run)
     named = bool(run.dataset)
     return Row(
         page=page_of(run, root),
@@ -99,9 +98,9 @@ def summarise(run: RunView, root: Path, history: Sequence[Mapping[str, Any]]) ->
         epoch=int(number(run.status.epoch) or 0),
         epochs=int(number(run.status.epochs) or number(dig(run.spec, "recipe", "epochs")) or 0),
         eta=_eta(run) if state == State.RUNNING else None,
-        scores=tuple(number(dig(record, "rules", rule, "test", FUSED, HEADLINE.name)) for rule in RULES),
-        own=_own(record, selection),
-        seconds=number(dig(record, "seconds", "total")),
+        scores=tuple(number(run.score(rule)) for rule in RULES),
+        own=_own(run, selection),
+        seconds=number(run.record.seconds.total) if run.record else None,
         curve=tuple(value for value in curve if value is not None),
         chosen=int(chosen) if chosen is not None and 0 <= chosen < len(curve) and None not in curve else None,
     )
@@ -138,12 +137,16 @@ def _eta(run: RunView) -> float | None:
         return None
 
 
-def _own(record: Mapping[str, Any], rule: str) -> tuple[tuple[str, float], ...]:
-    heads = dig(record, "rules", rule, "test")
-    if not isinstance(heads, Mapping):
-        return ()
-    found = [(str(head), number(dig(heads, head, HEADLINE.name))) for head in sorted(map(str, heads)) if head != FUSED]
-    return tuple((head, accuracy) for head, accuracy in found if accuracy is not None)
+def _epoch_of(run: RunView) -> float | None:
+    chosen = run.record.rules.get(BEST_VALID.name) if run.record else None
+    return None if chosen is None else number(chosen.epoch)
+
+
+def _own(run: RunView, rule: str) -> tuple[tuple[str, float], ...]:
+    chosen = run.record.rules.get(rule) if run.record else None
+    heads = sorted(set(chosen.test) - {FUSED}) if chosen else []
+    found = [(head, number(run.score(rule, head))) for head in heads]
+    return tuple((head, value) for head, value in found if value is not None)
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from benchmark.metrics import FUSED, HEADLINE, PROBE, Metric, present
-from benchmark.records import RunView
-from benchmark.rules import BEST_VALID, RULES
+from benchmark.metrics import FUSED, HEADLINE, Metric, present
+from benchmark.records import RunView, Samples, Seconds
+from benchmark.rules import RULES
 from benchmark.site.command import reproduce, typed
 from benchmark.site.curve_data import Curves, curves
 from benchmark.site.predictions import as_data
-from benchmark.site.reading import dig, flatten, number, read_env, read_history, read_log
+from benchmark.site.reading import flatten, number, read_env, read_history, read_log
 from benchmark.site.rows import Row
 
 MOST_LETTERS = 2000
@@ -61,8 +61,7 @@ class RunPage:
 
 def gather(run: RunView, row: Row) -> RunPage:
     """Read what a run's page shows; whatever its files hold, this does not raise."""
-    record: Mapping[str, Any] = run.record or {}
-    modalities = [str(name) for name in _list(dig(record, "modalities"))]
+    modalities = run.record.modalities if run.record else ()
     env = read_env(run.folder)
     command, remark = reproduce(run.spec) if run.spec else ([], "")
     predictions, no_predictions = _predictions(run)
@@ -70,8 +69,8 @@ def gather(run: RunView, row: Row) -> RunPage:
     return RunPage(
         row=row,
         facts=_facts(run),
-        scores=_scores(record, modalities),
-        chosen=[(rule, _epoch(dig(record, "rules", rule, "epoch"))) for rule in RULES],
+        scores=_scores(run),
+        chosen=[(rule, _epoch(run, rule)) for rule in RULES],
         curves=curves(read_history(run.folder), modalities),
         predictions=predictions,
         no_predictions=no_predictions,
@@ -83,7 +82,7 @@ def gather(run: RunView, row: Row) -> RunPage:
         attempts=_attempts(run),
         log=log,
         log_is_cut=log_is_cut,
-        metrics=_metrics(record),
+        metrics=_metrics(run),
     )
 
 
@@ -102,15 +101,15 @@ def _shortened(texts: Mapping[str, str]) -> dict[str, str]:
 
 def _facts(run: RunView) -> dict[str, str]:
     """Return what is known of a run beside its scores, in the order in which a reader asks."""
-    status, record = run.status, run.record or {}
+    status, record = run.status, run.record
     found = {
         "epochs": f"{status.epoch} of {status.epochs}" if status.epochs else "",
         "machine": f"{status.host} {status.device}".strip(),
         "job": status.job,
-        "parameters": _count(dig(record, "num_parameters")),
-        "operations of one prediction": _count(dig(record, "flops")),
-        "samples": ", ".join(f"{name} {_count(n)}" for name, n in _items(dig(record, "num_samples"))),
-        "seconds": ", ".join(f"{name} {s:.1f}" for name, n in _items(dig(record, "seconds")) if (s := number(n))),
+        "parameters": _count(record.num_parameters) if record else "",
+        "operations of one prediction": _count(record.flops) if record else "",
+        "samples": _listed(record.num_samples, ",.0f") if record else "",
+        "seconds": _listed(record.seconds, ".1f") if record else "",
         "folder": run.folder.path.name,
     }
     return {name: text for name, text in found.items() if text}
@@ -121,44 +120,38 @@ def _count(value: Any) -> str:
     return "" if found is None else f"{found:,.0f}"
 
 
-def _items(content: Any) -> list[tuple[str, Any]]:
-    return sorted((str(key), value) for key, value in content.items()) if isinstance(content, Mapping) else []
+def _listed(counts: Samples | Seconds, digits: str) -> str:
+    found = sorted((name, number(value)) for name, value in vars(counts).items())
+    return ", ".join(f"{name} {value:{digits}}" for name, value in found if value)
 
 
-def _list(content: Any) -> list[Any]:
-    return content if isinstance(content, list) else []
+def _epoch(run: RunView, rule: str) -> int | None:
+    chosen = run.record.rules.get(rule) if run.record else None
+    return None if chosen is None else int(chosen.epoch) + 1
 
 
-def _epoch(value: Any) -> int | None:
-    found = number(value)
-    return None if found is None else int(found) + 1
-
-
-def _scores(record: Mapping[str, Any], modalities: Sequence[str]) -> list[tuple[str, list[Score]]]:
+def _scores(run: RunView) -> list[tuple[str, list[Score]]]:
     """Return for each head its metrics under each rule, and that of its probe."""
-    if not record:
+    if not run.record:
         return []
-    rows, metrics = [], _metrics(record)
-    for head in (FUSED, *modalities):
-        values = [
-            (metric, number(dig(record, "rules", rule, "test", head, metric.name)))
-            for rule in RULES
-            for metric in metrics
-        ]
-        rows.append((head, [*values, (HEADLINE, number(dig(record, "rules", BEST_VALID.name, PROBE, head)))]))
+    rows, metrics = [], _metrics(run)
+    for head in (FUSED, *run.record.modalities):
+        values = [(metric, number(run.score(rule, head, metric.name))) for rule in RULES for metric in metrics]
+        rows.append((head, [*values, (HEADLINE, number(run.probe(head)))]))
     return rows
 
 
-def _metrics(record: Mapping[str, Any]) -> list[Metric]:
+def _metrics(run: RunView) -> list[Metric]:
     """Return the metrics that the run was scored by."""
-    return present(str(name) for rule in RULES for name, _ in _items(dig(record, "rules", rule, "test", FUSED)))
+    chosen = run.record.rules.values() if run.record else ()
+    return present(name for one in chosen for name in one.test.get(FUSED, {}))
 
 
 def _predictions(run: RunView) -> tuple[dict[str, Any] | None, str]:
     if not run.record:
         return None, "They are written when the run is done."
     try:
-        return as_data(run.folder.predictions, [str(name) for name in _list(run.record.get("class_names"))]), ""
+        return as_data(run.folder.predictions, run.record.class_names), ""
     except (OSError, ValueError) as error:
         return None, f"They cannot be read: {error}"
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from benchmark.metrics import FUSED, HEADLINE, METRICS, PROBE
-from benchmark.records import RunView, State
+from benchmark.records import Record, RunView, State
 from benchmark.track.tracker import Ending, Grid, Page, Scalar
 
 if TYPE_CHECKING:
@@ -72,9 +72,7 @@ def conclude(run: RunView) -> Ending:
     summary: dict[str, Scalar] = {"state": str(run.status.state), "attempts": run.status.attempts, "cause": cause}
     if run.record is None:
         return Ending(str(run.status.state), False, summary)
-    known = ("num_samples", "num_parameters", "flops", "seconds")
-    summary |= dict(_flat({key: run.record[key] for key in known if key in run.record}))
-    summary |= dict(_flat(run.record["rules"]))
+    summary |= dict(_flat(run.record.summary()))
     confusions = _confusions(run)
     tables = {"scores": _scores(run.record)} | {f"confusion/{head}": _cells(run, c) for head, c in confusions.items()}
     summary |= {
@@ -82,53 +80,45 @@ def conclude(run: RunView) -> Ending:
         for head, counts in confusions.items()
         if (counts > 0).sum() > MAX_CELLS
     }
-    drawn = confusions and len(run.record["class_names"]) <= MAX_CLASSES
+    drawn = confusions and len(run.record.class_names) <= MAX_CLASSES
     figures = {"confusion": _png(_draw(run, confusions))} if drawn else {}
     return Ending(str(run.status.state), is_done, summary, tables, figures)
 
 
-def _scores(record: Mapping[str, Any]) -> Grid:
+def _scores(record: Record) -> Grid:
     """Return a row for each selection rule, split and head; probes under their own name."""
     rows: list[list[Scalar | None]] = []
-    for rule, entry in record["rules"].items():
-        for split in ("valid", "test"):
-            for head, scores in entry.get(split, {}).items():
-                rows.append([rule, entry["epoch"], split, head, *(scores.get(name) for name in METRICS)])
-        for head, value in entry.get("probe", {}).items():
+    for rule, chosen in record.rules.items():
+        for split, heads in (("valid", chosen.valid), ("test", chosen.test)):
+            for head, scores in heads.items():
+                rows.append([rule, chosen.epoch, split, head, *(scores.get(name) for name in METRICS)])
+        for head, value in (chosen.probe or {}).items():
             found = [value if metric is HEADLINE else None for metric in METRICS.values()]
-            rows.append([rule, entry["epoch"], "test", f"{head} ({PROBE})", *found])
+            rows.append([rule, chosen.epoch, "test", f"{head} ({PROBE})", *found])
     return Grid(["rule", "epoch", "split", "head", *METRICS], rows)
 
 
 def _confusions(run: RunView) -> dict[str, Any]:
     """Return test counts by the rule of the main table, {head: (label, predicted)}; none if they cannot be read."""
     import numpy as np
-    import pyarrow as pa
-    import pyarrow.parquet as pq
 
     assert run.record is not None
-    heads = [FUSED, *run.record["modalities"]]
     try:
-        heads = [head for head in heads if head in pq.read_schema(run.folder.predictions).names]
-        chosen = [("rule", "==", run.spec["recipe"]["selection"])]
-        table = pq.read_table(run.folder.predictions, columns=["label", *heads], filters=chosen)
-    except (OSError, pa.ArrowInvalid):  # `bench status` reports what is wrong with the files of a run
+        found = run.predictions(run.selection)
+    except (OSError, ValueError):  # what is wrong with the files of a run is for `bench status` to say
         return {}
-    if not len(table):
-        return {}
-    size, labels = len(run.record["class_names"]), table["label"].to_numpy()
-    found = {}
-    for head in heads:
-        logits = table[head].combine_chunks().flatten().to_numpy().reshape(len(labels), -1)
+    size, labels, confusions = len(run.record.class_names), found.labels, {}
+    for head in [head for head in (FUSED, *run.record.modalities) if head in found.logits]:
+        logits = found.logits[head]
         counts = np.zeros((size, size), dtype=int)
         np.add.at(counts, (labels, logits.argmax(1)), 1)
-        found[head] = counts
-    return found
+        confusions[head] = counts
+    return confusions
 
 
 def _cells(run: RunView, counts: Any) -> Grid:
     assert run.record is not None
-    names = run.record["class_names"]
+    names = run.record.class_names
     cells = [(names[i], names[j], int(counts[i, j])) for i, j in zip(*counts.nonzero(), strict=True)]
     return Grid(["label", "predicted", "samples"], sorted(cells, key=lambda cell: -cell[2])[:MAX_CELLS])
 
@@ -138,7 +128,7 @@ def _draw(run: RunView, confusions: Mapping[str, Any]) -> Figure:
     from matplotlib.figure import Figure
 
     assert run.record is not None
-    names = run.record["class_names"]
+    names = run.record.class_names
     figure = Figure(figsize=(4.2 * len(confusions), 4.4), layout="constrained")
     panels = figure.subplots(1, len(confusions), squeeze=False)[0]
     for panel, (head, counts) in zip(panels, confusions.items(), strict=True):
@@ -147,7 +137,7 @@ def _draw(run: RunView, confusions: Mapping[str, Any]) -> Figure:
         if len(names) <= 20:
             panel.set_xticks(range(len(names)), names, rotation=90)
             panel.set_yticks(range(len(names)), names)
-    figure.suptitle(f"{run.title}, test, {run.spec['recipe']['selection']}")
+    figure.suptitle(f"{run.title}, test, {run.selection}")
     return figure
 
 

@@ -20,9 +20,6 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from filelock import Timeout
 
@@ -34,7 +31,22 @@ from benchmark.metrics import FUSED, HEADLINE
 from benchmark.plan.snapshot import code_version
 from benchmark.plan.spec import RunSpec, build_dataset, load_method
 from benchmark.protocol import Recipe
-from benchmark.records import SCHEMA, Epoch, RunFolder, State, Status, machine, to_json, write_atomic
+from benchmark.records import (
+    Embeddings,
+    Epoch,
+    Predictions,
+    Record,
+    RuleResult,
+    RunFolder,
+    Samples,
+    Seconds,
+    State,
+    Status,
+    machine,
+    write_atomic,
+    write_embeddings,
+    write_predictions,
+)
 from benchmark.rules import BEST_VALID, LAST, RULES, Rule
 from benchmark.seeds import seed_everything
 from benchmark.train.attempt import BUSY, STOP_SIGNAL, Attempt
@@ -245,40 +257,35 @@ def _finish(
 ) -> None:
     """Write predictions, embeddings and the record from what the rules chose."""
     began = time.perf_counter()
-    feeds, rules, tables = trainer.feeds, {}, []
+    feeds, rules, tables = trainer.feeds, dict[str, RuleResult](), list[Predictions]()
+    ids, labels = feeds.test_ids, feeds.test.labels.cpu().numpy()
     history = folder.read_history()
     for rule in RULES.values():
         seed_everything(spec.seed, "finish", rule.name)
         epoch = trainer.choices[rule.name].epoch
         method, logits = _chosen(rule, trainer, folder, build)
-        entry: dict[str, Any] = {"epoch": epoch, "valid": history[epoch]["valid"]}
-        entry["test"] = score(logits, feeds.test.labels, full=True)
+        test, probes = score(logits, feeds.test.labels, full=True), None
         if method is not None:
-            train, test = encode(method, feeds.train), encode(method, feeds.test)
-            entry["probe"] = {m: probe(train[m], feeds.train.labels, test[m], feeds.test.labels) for m in train}
+            seen, unseen = encode(method, feeds.train), encode(method, feeds.test)
+            probes = {m: probe(seen[m], feeds.train.labels, unseen[m], feeds.test.labels) for m in seen}
             if rule is BEST_VALID:
-                _write_embeddings(folder, test, feeds)
-        rules[rule.name] = entry
-        tables.append(_prediction_table(rule.name, logits, feeds))
+                write_embeddings(folder.embeddings, Embeddings(ids, labels, unseen))
+        rules[rule.name] = RuleResult(epoch, Epoch(history[epoch]).scores("valid"), test, probes)
+        tables.append(Predictions(rule.name, ids, labels, {head: one.numpy() for head, one in logits.items()}))
     trainer.seconds["evaluate"] += time.perf_counter() - began
-    buffer = pa.BufferOutputStream()
-    # no two logits are equal: a dictionary of them would cost a third in size and half in reading
-    pq.write_table(pa.concat_tables(tables), buffer, use_dictionary=["rule", "id"])
-    write_atomic(folder.predictions, buffer.getvalue().to_pybytes())
-    record = {
-        "schema": SCHEMA,
-        "id": spec.id,
-        "rules": rules,
-        "modalities": list(trainer.method.task.modalities),
-        "class_names": list(trainer.method.task.class_names),
-        "num_samples": {name: len(getattr(feeds, name)) for name in ("train", "valid", "test")},
-        "num_parameters": num_parameters(trainer.method),
-        "flops": flops(trainer.method, next(feeds.test.in_order())),
-        "seconds": {**trainer.seconds, "total": elapsed()},
-        "memory": peak_memory(trainer.run.device),
-        "files": {path.name: path.stat().st_size for path in (folder.predictions, folder.embeddings)},
-    }
-    write_atomic(folder.path / "record.json", to_json(record))
+    write_predictions(folder.predictions, tables)
+    record = Record(
+        id=spec.id,
+        rules=rules,
+        modalities=tuple(trainer.method.task.modalities),
+        class_names=tuple(trainer.method.task.class_names),
+        num_samples=Samples(len(feeds.train), len(feeds.valid), len(feeds.test)),
+        num_parameters=num_parameters(trainer.method),
+        flops=flops(trainer.method, next(feeds.test.in_order())),
+        seconds=Seconds(**trainer.seconds, total=elapsed()),
+        memory=peak_memory(trainer.run.device),
+    )
+    folder.write_record(record)
 
 
 def _chosen(
@@ -293,24 +300,6 @@ def _chosen(
     method = build()
     method.load_state_dict(saved["method"])
     return method, saved["test"]
-
-
-def _prediction_table(rule: str, logits: Logits, feeds: Feeds) -> pa.Table:
-    count = len(feeds.test_ids)
-    columns: dict[str, Any] = {
-        "rule": pa.array([rule] * count),
-        "id": pa.array(feeds.test_ids),
-        "label": pa.array(feeds.test.labels.cpu().numpy()),
-    }
-    for head, values in logits.items():
-        columns[head] = pa.FixedSizeListArray.from_arrays(pa.array(values.numpy().ravel()), values.shape[1])
-    return pa.table(columns)
-
-
-def _write_embeddings(folder: RunFolder, features: Mapping[str, Any], feeds: Feeds) -> None:
-    buffer = BytesIO()
-    np.savez(buffer, labels=feeds.test.labels.cpu().numpy(), ids=np.array(feeds.test_ids), **features)
-    write_atomic(folder.embeddings, buffer.getvalue())
 
 
 def save(path: Path, state: Mapping[str, Any]) -> None:

@@ -46,7 +46,7 @@ def test_a_sweep_leaves_a_done_run_with_all_its_files_for_every_combination(fini
     for run in runs.values():
         assert (run.status.state, run.status.attempts, run.problem) == (State.DONE, 1, "")
         assert [line["epoch"] for line in run.folder.read_history()] == [0, 1, 2]
-        assert set(run.record["rules"]) == {"best_valid", "last", "oracle_test"}
+        assert set(run.record.rules) == {"best_valid", "last", "oracle_test"}
         for name in ("spec.yaml", "env.json", "log.txt", "predictions.parquet", "embeddings.npz"):
             assert (run.folder.path / name).stat().st_size > 0
 

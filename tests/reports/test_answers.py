@@ -103,7 +103,7 @@ def test_predictions_give_the_scores_of_the_record(answered, tmp_path, compariso
     assert not notes
     for run in comparison.runs:
         for (rule, head, metric), shares in found[run.method, run.seed].shares.items():
-            expected = run.record["rules"][rule]["test"][head][metric]
+            expected = run.score(rule, head, metric)
             assert shares.mean() == pytest.approx(expected, abs=1e-5), (rule, head, metric)
     scores = {(head, metric) for _, head, metric in found["a", 0].shares}
     assert scores == {("fused", "accuracy"), ("fused", "macro_f1"), ("fused", "map"), ("audio", "accuracy")}

@@ -26,7 +26,7 @@ def trained(made_up):
             for epoch, (v, t) in enumerate(zip(valid, test, strict=True))
         ]  # fmt: skip
         (folder.path / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-        record = folder.read_record()
+        record = folder.plain_record()
         record["seconds"]["train"] = seconds
         record["num_samples"]["train"] = 100
         record["rules"]["best_valid"]["probe"] = dict.fromkeys(encodes, 0.5)

@@ -23,7 +23,7 @@ def sized(made_up):
         spec = folder.read_spec()
         spec["dataset"]["label"] = label
         (folder.path / "spec.yaml").write_text(yaml.safe_dump(spec))
-        record = folder.read_record() | {"num_parameters": parameters}
+        record = folder.plain_record() | {"num_parameters": parameters}
         record["seconds"]["train"] = seconds
         folder.write("record.json", record if flops is None else record | {"flops": flops})
         return folder
@@ -63,7 +63,7 @@ def test_a_row_has_cost_and_accuracy(sized, tmp_path):
 def test_passes_memory_and_seconds_of_an_epoch_are_those_of_history_and_record(sized, tmp_path):
     for seed, served in enumerate((100, 150)):
         folder = sized("gblend", seed, seconds=3.0)
-        record = folder.read_record()
+        record = folder.plain_record()
         record |= {"num_samples": {"train": 50}, "memory": {"process": 812_400_000}}
         folder.write("record.json", record)
         lines = [line | {"samples": served * (1 + line["epoch"])} for line in folder.read_history()]

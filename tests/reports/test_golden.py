@@ -103,7 +103,7 @@ def test_the_numbers_are_those_of_the_records(sweep, built):
     accuracies = {}
     for run in scan(sweep):
         if run.dataset == "blobs" and run.record:
-            test = run.record["rules"]["best_valid"]["test"]
+            test = run.record.rules["best_valid"].test
             accuracies.setdefault(run.method, []).append(100 * test["fused"]["accuracy"])
     table = cells((built / "fused-blobs--unified.csv").read_text(encoding="utf-8"))
     shown = {row: cell for (row, *place), cell in table.items() if place == ["fused acc", "best valid"]}

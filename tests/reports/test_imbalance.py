@@ -39,7 +39,7 @@ def finished(made_up):
     def write(method="concat", seed=0, worths=(0.1, 0.6, 0.3, 0.7), gradients=({"audio": 1.0, "video": 4.0},) * 2,
               heads=NAMES, own=(0.8, 0.5), widths=(3, 3), **options):  # fmt: skip
         folder = made_up(method, seed, **options)
-        record = folder.read_record()
+        record = folder.plain_record()
         rule = record["rules"]["best_valid"]
         rule["test"] = {"fused": rule["test"]["fused"]} | {m: {"accuracy": v} for m, v in zip(heads, own, strict=False)}
         rule["probe"] = {m: 0.9 - 0.1 * NAMES.index(m) for m in heads}

@@ -32,7 +32,7 @@ def evaluated(made_up):
             for step, modality in enumerate((MIXED, "audio", "video"))
             for tenth in range(11)
         ]  # fmt: skip
-        folder.write("missing.json", {"schema": SCHEMA, "id": folder.read_record()["id"], "rows": rows})
+        folder.write("missing.json", {"schema": SCHEMA, "id": folder.plain_record()["id"], "rows": rows})
         return folder
 
     return write

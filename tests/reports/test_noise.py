@@ -27,7 +27,7 @@ def evaluated(made_up):
             for step, name in enumerate(("audio", "video", ALL))
             for strength in noisy_inputs.STRENGTHS
         ]
-        folder.write(FILE, {"schema": SCHEMA, "id": folder.read_record()["id"], "rows": rows})
+        folder.write(FILE, {"schema": SCHEMA, "id": folder.plain_record()["id"], "rows": rows})
         return folder
 
     return write

@@ -27,7 +27,7 @@ def test_numbers_of_an_epoch_are_named_by_their_path():
 
 def test_a_page_has_the_runs_own_id_and_the_comparison_as_group_unless_there_is_a_sweep(run):
     page = describe(run, "", "a/b")
-    assert page.id == run.record["id"]
+    assert page.id == run.record.id
     assert (page.title, page.group) == (run.title, f"{run.dataset}, unified")
     assert describe(run, "my sweep", "a/b").group == "my sweep"
     assert page.config["recipe"] == run.spec["recipe"]
@@ -39,7 +39,7 @@ def test_scores_have_a_row_for_each_rule_split_and_head(run):
     grid = conclude(run).tables["scores"]
     rows = {tuple(row[grid.columns.index(name)] for name in ("rule", "split", "head")): row for row in grid.rows}
     assert len(rows) == len(grid.rows)
-    for rule, entry in run.record["rules"].items():
+    for rule, entry in run.record.plain()["rules"].items():
         for split in ("valid", "test"):
             for head, scores in entry[split].items():
                 told = dict(zip(grid.columns, rows[rule, split, head], strict=True))
@@ -50,8 +50,8 @@ def test_scores_have_a_row_for_each_rule_split_and_head(run):
 
 def test_confusions_count_the_stored_predictions_of_the_rule(run):
     predictions = pd.read_parquet(run.folder.predictions).query("rule == 'best_valid'")
-    names = run.record["class_names"]
-    for head in ("fused", *run.record["modalities"]):
+    names = run.record.class_names
+    for head in ("fused", *run.record.modalities):
         chosen = [names[max(range(len(row)), key=lambda k, row=row: row[k])] for row in predictions[head]]
         counts = Counter(zip((names[label] for label in predictions["label"]), chosen, strict=True))
         grid = conclude(run).tables[f"confusion/{head}"]
@@ -61,15 +61,12 @@ def test_confusions_count_the_stored_predictions_of_the_rule(run):
 
 
 def test_damaged_predictions_lose_their_tables_only(finished, tmp_path, run):
-    record = {**run.record}
-    broken = replace(run, folder=type(run.folder)(tmp_path), record=record)
+    broken = replace(run, folder=type(run.folder)(tmp_path))
     (tmp_path / "predictions.parquet").write_bytes(b"PAR1 no such thing")
     told = conclude(broken)
     assert set(told.tables) == {"scores"}
     assert not told.figures
-    assert (
-        told.summary["best_valid/test/fused/accuracy"] == run.record["rules"]["best_valid"]["test"]["fused"]["accuracy"]
-    )
+    assert told.summary["best_valid/test/fused/accuracy"] == run.score("best_valid")
 
 
 @pytest.mark.parametrize("state", [State.FAILED, State.INTERRUPTED, State.CANCELLED])
@@ -84,7 +81,7 @@ def test_tables_stay_within_what_tools_take(run):
 
     from benchmark.track import content
 
-    many = {**run.record, "class_names": [str(k) for k in range(200)]}
+    many = replace(run.record, class_names=tuple(str(k) for k in range(200)))
     counts = np.arange(200 * 200).reshape(200, 200)
     grid = content._cells(replace(run, record=many), counts)
     assert len(grid.rows) == MAX_CELLS

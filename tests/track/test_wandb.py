@@ -43,7 +43,7 @@ def assert_shows(remote, run):
     assert [row["_step"] for row in remote.rows] == list(range(len(history) + 1))
     for row, line in zip(remote.rows, history, strict=False):
         assert {key: value for key, value in row.items() if not key.startswith("_")} == flat(line)
-    for name, value in flat(run.record["rules"]).items():
+    for name, value in flat(run.record.plain()["rules"]).items():
         assert remote.summary[name] == value
     assert remote.summary["state"] == "done"
     for key in ("method", "dataset", "recipe", "seed", "fingerprint"):

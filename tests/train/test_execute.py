@@ -47,7 +47,7 @@ def results(folder):
 def test_every_score_of_the_record_can_be_computed_from_the_predictions(done):
     _, folder = done
     table = pq.read_table(folder.predictions).to_pandas()
-    record = folder.read_record()
+    record = folder.plain_record()
     for rule, entry in record["rules"].items():
         rows = table[table["rule"] == rule]
         assert rows["id"].nunique() == len(rows) == record["num_samples"]["test"] == 50
@@ -58,7 +58,7 @@ def test_every_score_of_the_record_can_be_computed_from_the_predictions(done):
 
 def test_the_record_and_the_history_say_what_the_run_took(done):
     _, folder = done
-    assert set(folder.read_record()["memory"]) == {"process"}
+    assert set(folder.plain_record()["memory"]) == {"process"}
     history = folder.read_history()
     assert [set(line["gradients"]) for line in history] == [{"audio", "video"}] * 4
     assert len({line["samples"] for line in history}) == 1
@@ -67,7 +67,7 @@ def test_the_record_and_the_history_say_what_the_run_took(done):
 def test_each_rule_reports_the_model_of_the_epoch_that_it_names(done):
     _, folder = done
     history = folder.read_history()
-    for entry in folder.read_record()["rules"].values():
+    for entry in folder.plain_record()["rules"].values():
         for head, scores in history[entry["epoch"]]["test"].items():
             assert entry["test"][head]["accuracy"] == scores["accuracy"]
             assert entry["test"][head]["loss"] == pytest.approx(scores["loss"])
@@ -82,7 +82,7 @@ def test_embeddings_hold_every_test_sample_of_every_modality(done):
 
 def test_only_honest_rules_have_probes(done):
     _, folder = done
-    rules = folder.read_record()["rules"]
+    rules = folder.plain_record()["rules"]
     assert {rule for rule, entry in rules.items() if "probe" in entry} == {"best_valid", "last"}
 
 
