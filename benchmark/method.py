@@ -108,6 +108,11 @@ class Method(nn.Module, ABC):
     config: Config
     run: Run
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "refuse" in vars(cls):  # nobody would call it
+            raise TypeError(f"refuse(epochs) belongs to {cls.__name__}.Config since 0.2.0, not to {cls.__name__}")
+
     def __init__(self, config: Config, task: TaskSpec) -> None:
         super().__init__()
         self.config = config

@@ -71,3 +71,8 @@ def test_what_the_released_variant_of_a_method_sets_are_settings_of_it_that_diff
     config = METHODS.find(name).load().Config
     for setting, value in getattr(config, "released", {}).items():
         assert config.model_fields[setting].default != value
+
+
+def test_a_method_of_0_1_that_refuses_settings_is_told_where_that_belongs_now():
+    with pytest.raises(TypeError, match=r"Old\.Config since 0\.2\.0"):
+        type("Old", (Method,), {"refuse": classmethod(lambda cls, config, epochs: None)})
