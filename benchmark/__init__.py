@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from benchmark.api.runs import Runs, load
     from benchmark.api.trained_model import TrainedModel, load_model
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["Runs", "TrainedModel", "load", "load_model", "run"]
 
 _HOMES = {
