@@ -1,30 +1,18 @@
-"""What reports share in reading runs: the files of `bench evaluate`, and cells of a table."""
+"""What reports share in reading runs: which are evaluated, and cells of a table."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from benchmark.records import Record, RunView
+from benchmark.records import Record
 from benchmark.report import Comparison
 from benchmark.tables.table import MISSING, Cell
 
 from ._histories import History
-
-
-def evaluated(run: RunView, name: str, schema: int) -> dict[str, Any]:
-    """Return what `bench evaluate` wrote of a run; nothing where it is absent, damaged or of another run or version."""
-    try:
-        content = json.loads((run.folder.path / name).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    sound = isinstance(content, dict) and run.record is not None
-    return content if sound and (content.get("schema"), content.get("id")) == (schema, run.record.id) else {}  # type: ignore[union-attr]
 
 
 def not_evaluated(comparison: Comparison, done: Collection[Path]) -> list[str]:

@@ -17,17 +17,15 @@ from matplotlib.ticker import FixedFormatter, FixedLocator
 from numpy.typing import NDArray
 
 from benchmark.metrics import HEADLINE
-from benchmark.records import RunView
+from benchmark.records import MissingScores, RunView
 from benchmark.report import Artifact, Comparison, Report, render, render_figure, slug
 from benchmark.rules import BEST_VALID
 from benchmark.tables.table import MISSING, UNSUPPORTED, Cell, Column, Table
 
 from ._figures import PALETTE, add_legend, few_ticks, open_figure, width_of
 from ._histories import History, histories
-from ._runs import cell, evaluated, methods_of, not_evaluated
+from ._runs import cell, methods_of, not_evaluated
 
-FILE, SCHEMA = "missing.json", 2
-"""What `bench evaluate` writes, and its version."""
 FILL = "zero"
 """What stands in for absent modalities in the worth of a subset, as in the literature's Shapley values."""
 MARKERS = "osD^v"
@@ -124,8 +122,9 @@ def spread(values: Mapping[str, float]) -> float | None:
 
 def contribution(run: RunView, modalities: Sequence[str]) -> Values:
     """Return each modality's Shapley value from the run's missing.json; nothing where a subset is not there."""
-    rows = evaluated(run, FILE, SCHEMA).get("subsets", [])
-    worth = {Group(row["present"]): 100 * float(row["accuracy"]) for row in rows if row["fill"] == FILL}
+    found = run.evaluation(MissingScores)
+    rows = found.subsets if found else ()
+    worth = {Group(row.present): HEADLINE.scale * row.accuracy for row in rows if row.fill == FILL}
     groups = (Group(group) for size in range(len(modalities) + 1) for group in combinations(modalities, size))
     return shapley(worth, modalities) if all(group in worth for group in groups) else {}
 

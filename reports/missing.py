@@ -9,16 +9,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmark.records import RunView
+from benchmark.metrics import HEADLINE
+from benchmark.records import MIXED, MissingScores, RunView
 from benchmark.report import Artifact, Comparison, Report, render, render_figure, slug
 from benchmark.tables.table import Column, Table
 
 from ._figures import Style, add_legend, draw_seeds, handles_of, open_figure, styles
-from ._runs import cell, evaluated, methods_of, not_evaluated, seeds_of
+from ._runs import cell, methods_of, not_evaluated, seeds_of
 
-FILE, SCHEMA = "missing.json", 2
-"""What `bench evaluate` writes, and its version."""
-MIXED = "mixed"
 FILLS = {
     "zero": "zeros",
     "mean": "the mean training input",
@@ -56,11 +54,9 @@ class MissingReport(Report):
 
 def read(run: RunView) -> Scores:
     """Return the scores of a run's missing.json; none where it is absent, damaged or of another run."""
-    rows = evaluated(run, FILE, SCHEMA).get("rows", [])
-    try:
-        return {(row["modality"], row["fill"], row["rate"]): 100 * row["accuracy"] for row in rows}
-    except (KeyError, TypeError):
-        return {}
+    found = run.evaluation(MissingScores)
+    rows = found.rows if found else ()
+    return {(row.modality, row.fill, row.rate): HEADLINE.scale * row.accuracy for row in rows}
 
 
 def read_all(comparison: Comparison) -> Found:

@@ -9,16 +9,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmark.records import RunView
+from benchmark.metrics import HEADLINE
+from benchmark.records import ALL, NoiseScores, RunView
 from benchmark.report import Artifact, Comparison, Report, render, render_figure, slug
 from benchmark.tables.table import Column, Table
 
 from ._figures import Style, add_legend, draw_seeds, handles_of, open_figure, styles
-from ._runs import cell, evaluated, methods_of, not_evaluated, seeds_of
+from ._runs import cell, methods_of, not_evaluated, seeds_of
 
-FILE, SCHEMA = "noise.json", 1
-"""What `bench evaluate` writes, and its version."""
-ALL = "all"
 STRENGTHS = (0.0, 0.5, 1.0, 2.0, 4.0)
 """What the table shows where every modality is noisy."""
 SINGLE = 1.0
@@ -49,11 +47,8 @@ class NoiseReport(Report):
 
 def read(run: RunView) -> Scores:
     """Return the scores of a run's noise.json; none where it is absent, damaged or of another run."""
-    rows = evaluated(run, FILE, SCHEMA).get("rows", [])
-    try:
-        return {(row["modality"], row["strength"]): 100 * row["accuracy"] for row in rows}
-    except (KeyError, TypeError):
-        return {}
+    found = run.evaluation(NoiseScores)
+    return {(row.modality, row.strength): HEADLINE.scale * row.accuracy for row in (found.rows if found else ())}
 
 
 def read_all(comparison: Comparison) -> Found:

@@ -57,7 +57,7 @@ def evaluate(
 
 def _evaluate(evaluator: Evaluator, run: RunView, force: bool) -> tuple[str, str]:
     """Evaluate one run and return its outcome and why; one run never stops the others."""
-    from benchmark.robustness.evaluator import is_evaluated
+    from benchmark.records import is_evaluated
     from benchmark.train.execute import describe
 
     if run.problem:

@@ -9,6 +9,18 @@ from benchmark.records.arrays import (
     write_embeddings,
     write_predictions,
 )
+from benchmark.records.evaluations import (
+    ALL,
+    EVALUATIONS,
+    MIXED,
+    Evaluation,
+    MissingScores,
+    NoiseScore,
+    NoiseScores,
+    RateScore,
+    SubsetScore,
+    is_evaluated,
+)
 from benchmark.records.files import (
     RunFolder,
     machine,
@@ -23,11 +35,19 @@ from benchmark.records.status import HEARTBEAT, State, Status
 from benchmark.records.views import RunView, as_seen, glance, scan, view, view_all
 
 __all__ = [
+    "ALL",
+    "EVALUATIONS",
     "HEARTBEAT",
+    "MIXED",
     "SCHEMA",
     "Embeddings",
     "Epoch",
+    "Evaluation",
+    "MissingScores",
+    "NoiseScore",
+    "NoiseScores",
     "Predictions",
+    "RateScore",
     "Record",
     "RecordError",
     "RuleResult",
@@ -38,9 +58,11 @@ __all__ = [
     "Seconds",
     "State",
     "Status",
+    "SubsetScore",
     "Table",
     "as_seen",
     "glance",
+    "is_evaluated",
     "machine",
     "old_run_paths",
     "read_embeddings",

@@ -6,10 +6,11 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from benchmark.metrics import FUSED, HEADLINE
 from benchmark.records.arrays import Embeddings, Predictions, read_embeddings, read_table
+from benchmark.records.evaluations import Evaluation
 from benchmark.records.files import RunFolder
 from benchmark.records.history import Epoch
 from benchmark.records.record import Record, RecordError
@@ -19,6 +20,9 @@ from benchmark.rules import BEST_VALID
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+
+Measured = TypeVar("Measured", bound=Evaluation)
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,10 @@ class RunView:
             OSError, ValueError: when there are none, or they are damaged.
         """
         return read_embeddings(self.folder.embeddings)
+
+    def evaluation(self, kind: type[Measured]) -> Measured | None:
+        """Return what `bench evaluate` measured; None where it is absent, damaged, or of another run or version."""
+        return None if self.record is None else kind.read(self.folder, self.record.id)
 
     def history(self) -> list[Epoch]:
         """Return the epochs finished so far."""

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -15,7 +14,7 @@ from benchmark.errors import Problem, UserError
 from benchmark.method import Method
 from benchmark.metrics import HEADLINE
 from benchmark.plan.spec import RunSpec, build_dataset
-from benchmark.records import Record, RunFolder
+from benchmark.records import Evaluation, Record, RunFolder
 from benchmark.robustness import missing_modalities, noisy_inputs
 from benchmark.robustness.missing_modalities import moments_of
 from benchmark.robustness.noisy_inputs import Noise, tokens_of
@@ -25,9 +24,6 @@ from benchmark.settings import parse_settings
 from benchmark.train.execute import load_planned, repeat_exactly
 from benchmark.train.restore import restore_method
 from benchmark.train.trainer import Feeds
-
-FILES = {missing_modalities.FILE: missing_modalities.SCHEMA, noisy_inputs.FILE: noisy_inputs.SCHEMA}
-"""{file of a run's folder: version}"""
 
 
 @dataclass(frozen=True)
@@ -48,7 +44,7 @@ class Evaluator:
     _loaded: tuple[str, _Data] | None = None
 
     def evaluate(self, folder: RunFolder) -> None:
-        """Evaluate the best-valid model of a finished run and write its missing.json and noise.json.
+        """Evaluate the best-valid model of a finished run and write what is found into its folder.
 
         Raises:
             RecordError: when the run's own files cannot be read.
@@ -60,9 +56,9 @@ class Evaluator:
         repeat_exactly(spec.recipe)  # as in training
         data = self._data(spec)
         method = restore_method(spec, data.task, folder.checkpoints / f"{BEST_VALID.name}.pt", self.device)
-        for name, content in _measure(method, data, spec):
-            _check_record(folder, record, content)
-            folder.write(name, {"schema": FILES[name], "id": record.id, **content})
+        for found in _measure(method, data, spec):
+            _check_record(folder, record, found)
+            found.write(folder, record.id)
 
     def _data(self, spec: RunSpec) -> _Data:
         dataset = build_dataset(spec, self.data_root)
@@ -76,37 +72,24 @@ class Evaluator:
         return self._loaded[1]
 
 
-def is_evaluated(folder: RunFolder, run_id: str) -> bool:
-    """Return whether a run has sound files of its own from an evaluation of this version."""
-    return all(_is_sound(folder.path / name, schema, run_id) for name, schema in FILES.items())
-
-
-def _is_sound(path: Path, schema: int, run_id: str) -> bool:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(content, dict) and (content.get("schema"), content.get("id")) == (schema, run_id)
-
-
-def _measure(method: Method, data: _Data, spec: RunSpec) -> Iterator[tuple[str, dict[str, list[dict[str, Any]]]]]:
-    """Yield each file's name and content."""
+def _measure(method: Method, data: _Data, spec: RunSpec) -> Iterator[Evaluation]:
     seed_everything(spec.seed, "missing")
-    yield missing_modalities.FILE, missing_modalities.measure(method, data.feeds, data.noise.moments, spec.dataset.name)
+    yield missing_modalities.measure(method, data.feeds, data.noise.moments, spec.dataset.name)
     seed_everything(spec.seed, "noise")
-    yield noisy_inputs.FILE, noisy_inputs.measure(method, data.feeds, data.noise)
+    yield noisy_inputs.measure(method, data.feeds, data.noise)
 
 
-def _check_record(folder: RunFolder, record: Record, content: Mapping[str, list[dict[str, Any]]]) -> None:
+def _check_record(folder: RunFolder, record: Record, evaluation: Evaluation) -> None:
     """Refuse a checkpoint that, on inputs as they are, does not score what the record says."""
     expected = record.score(BEST_VALID.name)
-    for row in content["rows"]:
-        if 0 in (row.get("rate"), row.get("strength")) and row[HEADLINE.name] != expected:
+    for row in evaluation.untouched():
+        found = getattr(row, HEADLINE.name)
+        if found != expected:
             raise UserError(
                 Problem(
                     str(folder.checkpoints / f"{BEST_VALID.name}.pt"),
                     f"the record's test {HEADLINE.words} {expected:.6f} with nothing missing",
-                    f"{row[HEADLINE.name]:.6f}",
+                    f"{found:.6f}",
                     "Use the device that it was trained on, or train again: bench run --force.",
                 )
             )

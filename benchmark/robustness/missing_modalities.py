@@ -11,31 +11,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from benchmark.errors import Problem, UserError
 from benchmark.method import Method
+from benchmark.records import MIXED, MissingScores, RateScore, SubsetScore
 from benchmark.seeds import generator
 from benchmark.train.evaluation import predict, score
 from benchmark.train.trainer import Feeds
 from benchmark.training import Feed
 
-SCHEMA = 2
-"""Version of missing.json."""
-FILE = "missing.json"
-MIXED = "mixed"
-"""Name of the rows in which one modality of each affected sample is missing, drawn uniformly."""
 RATES = tuple(tenth / 10 for tenth in range(11))
 """Shares of the test samples that are affected."""
-
-Row = dict[str, Any]
-"""{"modality", "rate", "fill", "accuracy", "macro_f1"}, of the fused prediction."""
-Content = dict[str, list[Row]]
-"""{"rows": for each modality, rate and fill, "subsets": {"present", "fill", "accuracy", "macro_f1"} for each group of
-modalities that every sample still has}"""
 
 
 # --- fills ---------------------------------------------------------------------------------------------------------
@@ -169,7 +158,7 @@ class FilledFeed(Feed):
         return x.index_copy(0, holes.to(x.device), self._fill.of(modality, row[holes]).to(x)) if len(holes) else x
 
 
-def measure(method: Method, feeds: Feeds, moments: Mapping[str, Moments], dataset: str) -> Content:
+def measure(method: Method, feeds: Feeds, moments: Mapping[str, Moments], dataset: str) -> MissingScores:
     """Score a method's fused test prediction for every modality and `MIXED`, fill and rate, and for every subset.
 
     A sample's logits depend on that sample alone, so each fill costs one pass over test for each subset of the
@@ -187,7 +176,7 @@ def measure(method: Method, feeds: Feeds, moments: Mapping[str, Moments], datase
     """
     modalities, count = list(method.task.modalities), len(feeds.test)
     whole, samples = predict(method, feeds.test)["fused"], torch.arange(count)
-    content: Content = {"rows": [], "subsets": []}
+    rows, groups = list[RateScore](), list[SubsetScore]()
     for name in fills_of(next(feeds.test.in_order())):
         fill = Fill(name, dataset, moments)
         subsets = {tuple(modalities): whole}
@@ -201,11 +190,10 @@ def measure(method: Method, feeds: Feeds, moments: Mapping[str, Moments], datase
         for modality in (*modalities, MIXED):
             for rate in RATES:
                 chosen = logits[lost(count, rate, dataset, modality, modalities), samples]
-                content["rows"].append({"modality": modality, "rate": rate, "fill": name, **scored(chosen, feeds.test)})
+                rows.append(RateScore(**scored(chosen, feeds.test), modality=modality, rate=rate, fill=name))
         for present in subsets_of(modalities):
-            found = scored(subsets[present], feeds.test)
-            content["subsets"].append({"present": list(present), "fill": name, **found})
-    return content
+            groups.append(SubsetScore(**scored(subsets[present], feeds.test), present=present, fill=name))
+    return MissingScores(rows, groups)
 
 
 def subsets_of(modalities: Sequence[str]) -> list[tuple[str, ...]]:

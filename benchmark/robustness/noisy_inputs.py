@@ -20,27 +20,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from benchmark.method import Method
+from benchmark.records import ALL, NoiseScore, NoiseScores
 from benchmark.robustness.missing_modalities import Moments, scored
 from benchmark.seeds import generator
 from benchmark.train.evaluation import predict
 from benchmark.train.trainer import Feeds
 from benchmark.training import Feed
 
-SCHEMA = 1
-"""Version of noise.json."""
-FILE = "noise.json"
-ALL = "all"
-"""Name of the rows in which every modality is noisy."""
 STRENGTHS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
-
-Content = dict[str, list[dict[str, Any]]]
-"""{"rows": [{"modality", "strength", "accuracy", "macro_f1"}]}, of the fused prediction."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +97,7 @@ def tokens_of(train: Feed) -> dict[str, Tensor]:
     return {modality: torch.cat([part[modality] for part in parts]) for modality in parts[0]}
 
 
-def measure(method: Method, feeds: Feeds, noise: Noise) -> Content:
+def measure(method: Method, feeds: Feeds, noise: Noise) -> NoiseScores:
     """Score a method's fused test prediction with noise on each modality, and on all, at every strength.
 
     Args:
@@ -123,5 +115,5 @@ def measure(method: Method, feeds: Feeds, noise: Noise) -> Content:
         for strength in STRENGTHS:
             feed = NoisyFeed(feeds.test, noise, dict.fromkeys(noisy, strength))
             found = scored(predict(method, feed)["fused"], feeds.test) if strength else clean
-            rows.append({"modality": name, "strength": strength, **found})
-    return {"rows": rows}
+            rows.append(NoiseScore(**found, modality=name, strength=strength))
+    return NoiseScores(rows)

@@ -10,8 +10,6 @@ from math import factorial
 import numpy as np
 import pytest
 from benchmark.reports.imbalance import (
-    FILE,
-    SCHEMA,
     ImbalanceReport,
     contributions,
     draw,
@@ -21,8 +19,7 @@ from benchmark.reports.imbalance import (
     signals,
 )
 
-from benchmark.records import State
-from benchmark.robustness import missing_modalities
+from benchmark.records import MissingScores, State
 from benchmark.tables.table import FAILED, MISSING, UNSUPPORTED
 
 NAMES = ("audio", "video")
@@ -51,7 +48,9 @@ def finished(made_up):
             for group, worth in zip(subsets(NAMES), worths, strict=True)
             for fill in ("zero", "mean")
         ]
-        folder.write(FILE, {"schema": SCHEMA, "id": record["id"], "rows": [], "subsets": rows})
+        folder.write(
+            MissingScores.FILE, {"schema": MissingScores.SCHEMA, "id": record["id"], "rows": [], "subsets": rows}
+        )
         rng, stream = np.random.default_rng(seed), BytesIO()
         features = {m: rng.normal(size=(20, d)) for m, d in zip(NAMES, widths, strict=True) if m in heads}
         np.savez(stream, labels=np.zeros(20), ids=np.arange(20).astype(str), **features)
@@ -67,13 +66,6 @@ def shown(table):
         method: dict(zip(names, [c.text(k.digits, "±") for c, k in zip(row, table.columns, strict=True)], strict=True))
         for method, row in table.rows
     }
-
-
-def test_it_knows_the_file_as_the_evaluation_writes_it():
-    assert (FILE, SCHEMA) == (
-        missing_modalities.FILE,
-        missing_modalities.SCHEMA,
-    )
 
 
 # --- measures ------------------------------------------------------------------------------------------------------
@@ -162,7 +154,7 @@ def test_a_method_that_leaves_a_modality_no_gradient_has_no_ratio(finished, comp
 def test_what_was_not_recorded_not_evaluated_or_failed_is_told_apart(finished, made_up, comparison_of, tmp_path):
     finished("concat", widths=(3, 4))
     old = finished("old", gradients=({}, {}))
-    (old.path / FILE).write_text("{")
+    (old.path / MissingScores.FILE).write_text("{")
     old.embeddings.unlink()
     made_up("aug", state=State.FAILED, cause="diverged")
     made_up("late", state=State.RUNNING)

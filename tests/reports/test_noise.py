@@ -7,9 +7,9 @@ import io
 from dataclasses import replace
 
 import pytest
-from benchmark.reports.noise import ALL, FILE, SCHEMA, SINGLE, STRENGTHS, NoiseReport, read_all, summary
+from benchmark.reports.noise import SINGLE, STRENGTHS, NoiseReport, read_all, summary
 
-from benchmark.records import State
+from benchmark.records import ALL, NoiseScores, State
 from benchmark.robustness import noisy_inputs
 from benchmark.tables.table import FAILED, MISSING, UNSUPPORTED
 
@@ -27,7 +27,7 @@ def evaluated(made_up):
             for step, name in enumerate(("audio", "video", ALL))
             for strength in noisy_inputs.STRENGTHS
         ]
-        folder.write(FILE, {"schema": SCHEMA, "id": folder.plain_record()["id"], "rows": rows})
+        folder.write(NoiseScores.FILE, {"schema": NoiseScores.SCHEMA, "id": folder.plain_record()["id"], "rows": rows})
         return folder
 
     return write
@@ -37,12 +37,7 @@ def built(comparisons):
     return {artifact.name: artifact.content for artifact in NoiseReport().build(comparisons)}
 
 
-def test_it_knows_the_file_as_the_evaluation_writes_it():
-    assert (FILE, SCHEMA, ALL) == (
-        noisy_inputs.FILE,
-        noisy_inputs.SCHEMA,
-        noisy_inputs.ALL,
-    )
+def test_it_knows_what_the_evaluation_measures():
     assert {*STRENGTHS, SINGLE} <= set(noisy_inputs.STRENGTHS)
 
 
@@ -86,7 +81,7 @@ def test_a_method_that_the_plan_could_not_run_has_a_row(evaluated, comparison_of
 
 @pytest.mark.parametrize("content", ["", "[1]", '{"schema": 1}', '{"schema": 1, "id": "0000000000", "rows": [{}]}'])
 def test_a_damaged_file_is_as_none(evaluated, comparison_of, tmp_path, content):
-    (evaluated().path / FILE).write_text(content)
+    (evaluated().path / NoiseScores.FILE).write_text(content)
     files = built(comparison_of(tmp_path))
     rows = csv.DictReader(io.StringIO(files[f"{STEM}.csv"].decode()))
     assert {row["symbol"] for row in rows} == {MISSING}

@@ -17,15 +17,22 @@ from benchmark.cli.evaluate_command import evaluate
 from benchmark.data import Samples
 from benchmark.errors import UserError
 from benchmark.plan.sweep import Sweep, plan
-from benchmark.records import RunFolder, State, scan, view
-from benchmark.registry import METHODS
-from benchmark.robustness.evaluator import FILES, Evaluator, is_evaluated
-from benchmark.robustness.missing_modalities import (
-    FILE,
-    FILLS,
+from benchmark.records import (
+    EVALUATIONS,
     MIXED,
+    MissingScores,
+    NoiseScores,
+    RunFolder,
+    State,
+    is_evaluated,
+    scan,
+    view,
+)
+from benchmark.registry import METHODS
+from benchmark.robustness.evaluator import Evaluator
+from benchmark.robustness.missing_modalities import (
+    FILLS,
     RATES,
-    SCHEMA,
     Fill,
     FilledFeed,
     fills_of,
@@ -35,17 +42,17 @@ from benchmark.robustness.missing_modalities import (
     moments_of,
     subsets_of,
 )
-from benchmark.robustness.noisy_inputs import FILE as NOISE
 from benchmark.train.attempt import Attempt
 from benchmark.train.execute import execute, load, save
 
 CPU = torch.device("cpu")
 NAMES = ["audio", "video", "text"]
+FILES = [kind.FILE for kind in EVALUATIONS]
 
 
 def rows_of(folder, fill="zero"):
     """Return {(modality, rate): accuracy} from a run's missing.json."""
-    rows = json.loads((folder.path / FILE).read_text())["rows"]
+    rows = json.loads((folder.path / MissingScores.FILE).read_text())["rows"]
     return {(row["modality"], row["rate"]): row["accuracy"] for row in rows if row["fill"] == fill}
 
 
@@ -175,7 +182,7 @@ def test_scores_are_those_of_a_forward_pass_over_inputs_with_the_holes(trainer, 
     subject.run_epoch()
     feeds, model = subject.feeds, subject.method.eval()
     content = measured(model, feeds)
-    rows = {(row["modality"], row["fill"], row["rate"]): row for row in content["rows"]}
+    rows = {(row.modality, row.fill, row.rate): row for row in content.rows}
     assert len(rows) == (3 + 1) * len(RATES) * len(FILLS)
     labels = feeds.test.labels.numpy()
     for (modality, fill, rate), row in rows.items():
@@ -186,16 +193,16 @@ def test_scores_are_those_of_a_forward_pass_over_inputs_with_the_holes(trainer, 
                 inputs[m][sample] = values[sample]
         with torch.no_grad():
             guess = model.predict(inputs)["fused"].argmax(1).numpy()
-        assert row["accuracy"] == (guess == labels).mean()
+        assert row.accuracy == (guess == labels).mean()
         expected = f1_score(labels, guess, labels=[0, 1, 2], average="macro", zero_division=0)
-        assert row["macro_f1"] == pytest.approx(expected)
-    assert len(content["subsets"]) == 8 * len(FILLS)
-    for row in content["subsets"]:
-        stand_ins = fill_all(feeds, row["fill"], NAMES)
-        inputs = {m: x if m in row["present"] else stand_ins[m] for m, x in whole(feeds.test).items()}
+        assert row.macro_f1 == pytest.approx(expected)
+    assert len(content.subsets) == 8 * len(FILLS)
+    for row in content.subsets:
+        stand_ins = fill_all(feeds, row.fill, NAMES)
+        inputs = {m: x if m in row.present else stand_ins[m] for m, x in whole(feeds.test).items()}
         with torch.no_grad():
             guess = model.predict(inputs)["fused"].argmax(1).numpy()
-        assert row["accuracy"] == (guess == labels).mean()
+        assert row.accuracy == (guess == labels).mean()
 
 
 def test_subsets_go_from_none_to_all_and_name_each_group_once():
@@ -245,16 +252,14 @@ def test_nothing_missing_scores_what_the_record_says(runs, method):
     folder = runs[method]
     before = {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file() and path.name not in FILES}
     Evaluator(None, CPU).evaluate(folder)
-    record = folder.plain_record()
-    content, noisy = (json.loads((folder.path / name).read_text()) for name in (FILE, NOISE))
-    best = record["rules"]["best_valid"]["test"]["fused"]
-    nothing = [row for row in content["rows"] if row["rate"] == 0]
-    nothing += [row for row in content["subsets"] if len(row["present"]) == 2]
-    assert len(nothing) == 4 * len(FILLS)
-    nothing += [row for row in noisy["rows"] if row["strength"] == 0]
-    assert {(row["accuracy"], row["macro_f1"]) for row in nothing} == {(best["accuracy"], best["macro_f1"])}
-    assert (content["schema"], content["id"]) == (SCHEMA, record["id"])
-    assert (noisy["schema"], noisy["id"]) == (FILES[NOISE], record["id"])
+    run = view(folder)
+    missing, noisy = run.evaluation(MissingScores), run.evaluation(NoiseScores)
+    assert len(missing.untouched()) == 3 * len(FILLS)
+    assert len(noisy.untouched()) == 3
+    whole = [row for row in missing.subsets if len(row.present) == 2]
+    assert len(whole) == len(FILLS)
+    found = {(row.accuracy, row.macro_f1) for row in (*missing.untouched(), *whole, *noisy.untouched())}
+    assert found == {(run.score("best_valid"), run.score("best_valid", metric="macro_f1"))}
     assert {path: path.read_bytes() for path in before} == before
 
 
@@ -295,7 +300,7 @@ def test_a_damaged_checkpoint_is_named_with_what_to_do(runs, damage):
         save(path, {"test": {}})
     with pytest.raises(UserError, match=r"best_valid\.pt: expected the weights .* Train again: bench run --force"):
         Evaluator(None, CPU).evaluate(folder)
-    assert not (folder.path / FILE).exists()
+    assert not (folder.path / MissingScores.FILE).exists()
 
 
 def test_a_checkpoint_of_another_training_is_refused(runs):
@@ -305,7 +310,7 @@ def test_a_checkpoint_of_another_training_is_refused(runs):
     save(path, state)
     with pytest.raises(UserError, match="expected the record's test accuracy"):
         Evaluator(None, CPU).evaluate(runs["concat"])
-    assert not (runs["concat"].path / FILE).exists()
+    assert not (runs["concat"].path / MissingScores.FILE).exists()
 
 
 def test_other_data_than_the_run_was_trained_on_is_refused(runs):
@@ -315,15 +320,19 @@ def test_other_data_than_the_run_was_trained_on_is_refused(runs):
         Evaluator(None, CPU).evaluate(runs["concat"])
 
 
-@pytest.mark.parametrize("name", FILES)
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"schema": 0, "id": "x"}', '{"schema": SCHEMA, "id": "another"}'])
-def test_a_damaged_or_foreign_file_does_not_count_as_evaluated(tmp_path, content, name):
+@pytest.mark.parametrize("kind", EVALUATIONS)
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[]", '{"schema": 0, "id": "x"}', '{"schema": SCHEMA, "id": "another"}', '{"schema": LATER, "id": "x"}'],
+)
+def test_a_damaged_or_foreign_file_does_not_count_as_evaluated(tmp_path, content, kind):
     folder = RunFolder(tmp_path)
     assert not is_evaluated(folder, "x")
-    for each, schema in FILES.items():
-        folder.write(each, {"schema": schema, "id": "x", "rows": []})
+    for each in EVALUATIONS:
+        each(**{part: [] for part in each.PARTS}).write(folder, "x")
     assert is_evaluated(folder, "x")
-    (tmp_path / name).write_text(content.replace("SCHEMA", str(FILES[name])))
+    content = content.replace("SCHEMA", str(kind.SCHEMA)).replace("LATER", str(kind.SCHEMA + 1))
+    (tmp_path / kind.FILE).write_text(content)
     assert not is_evaluated(folder, "x")
 
 
@@ -341,16 +350,16 @@ def test_the_command_evaluates_what_is_not_evaluated_yet(runs, tmp_path):
     first = bench_evaluate("--out", out)
     assert first.exit_code == 0, first.output
     assert first.output.count("evaluated: synthetic") == 3
-    written = {folder: (folder.path / FILE).read_bytes() for folder in runs.values()}
-    times = {folder: (folder.path / FILE).stat().st_mtime_ns for folder in runs.values()}
+    written = {folder: (folder.path / MissingScores.FILE).read_bytes() for folder in runs.values()}
+    times = {folder: (folder.path / MissingScores.FILE).stat().st_mtime_ns for folder in runs.values()}
     again = bench_evaluate("--out", out)
     assert again.exit_code == 0
     assert again.output.count("already there") == 3
-    assert {folder: (folder.path / FILE).stat().st_mtime_ns for folder in runs.values()} == times
+    assert {folder: (folder.path / MissingScores.FILE).stat().st_mtime_ns for folder in runs.values()} == times
     forced = bench_evaluate("--out", out, "--force", "--json")
     assert {row["state"] for row in json.loads(forced.stdout)} == {"evaluated"}
-    assert {folder: (folder.path / FILE).stat().st_mtime_ns for folder in runs.values()} != times
-    assert {folder: (folder.path / FILE).read_bytes() for folder in runs.values()} == written
+    assert {folder: (folder.path / MissingScores.FILE).stat().st_mtime_ns for folder in runs.values()} != times
+    assert {folder: (folder.path / MissingScores.FILE).read_bytes() for folder in runs.values()} == written
 
 
 def test_one_run_that_cannot_be_evaluated_does_not_stop_the_others(runs, tmp_path, made_up):

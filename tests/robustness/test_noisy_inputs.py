@@ -8,8 +8,9 @@ import torch
 
 from benchmark.check.synthetic import Blobs
 from benchmark.data import Samples
+from benchmark.records import ALL
 from benchmark.robustness.missing_modalities import Moments, moments_of
-from benchmark.robustness.noisy_inputs import ALL, STRENGTHS, Noise, NoisyFeed, measure, spread, tokens_of
+from benchmark.robustness.noisy_inputs import STRENGTHS, Noise, NoisyFeed, measure, spread, tokens_of
 
 NAMES = ["audio", "video", "text"]
 
@@ -109,17 +110,17 @@ def test_scores_are_those_of_a_forward_pass_over_noisy_inputs(trainer, whole, da
         feeds = subject.feeds
     model, noise = subject.method.eval(), noise_of(feeds)
     assert set(noise.tokens) == ({"video"} if data is Tokens else set())
-    rows = measure(model, feeds, noise)["rows"]
+    rows = measure(model, feeds, noise).rows
     assert len(rows) == (3 + 1) * len(STRENGTHS)
     everyone = torch.arange(50)
     for row in rows:
         inputs = dict(whole(feeds.test))
-        for modality in NAMES if row["modality"] == ALL else [row["modality"]]:
-            if row["strength"]:
-                inputs[modality] = noise.on(modality, inputs[modality], everyone, row["strength"])
+        for modality in NAMES if row.modality == ALL else [row.modality]:
+            if row.strength:
+                inputs[modality] = noise.on(modality, inputs[modality], everyone, row.strength)
         with torch.no_grad():
             guess = model.predict(inputs)["fused"].argmax(1)
-        assert row["accuracy"] == float((guess == feeds.test.labels).double().mean())
+        assert row.accuracy == float((guess == feeds.test.labels).double().mean())
 
 
 def test_measuring_changes_neither_the_inputs_nor_the_method(trainer, whole):
