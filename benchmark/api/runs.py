@@ -216,16 +216,14 @@ def _scores(run: RunView) -> Iterator[dict[str, Any]]:
 def _predictions(run: RunView, rule: str) -> Iterator[tuple[Any, ...]]:
     """Yield a row for each sample and head, in the order of `Runs.predictions`."""
     import numpy as np
-    import pandas as pd
 
     assert run.record is not None
     rules = list(run.record.rules)
     if rule not in rules:
         raise UserError(Problem("rule", "a selection rule of the record", repr(rule), nearest(rule, rules)))
-    table = pd.read_parquet(run.folder.predictions, filters=[("rule", "==", rule)])
+    found = run.predictions(rule)
     identity = tuple(_identity(run).values())
-    for head in [name for name in table.columns if name not in ("rule", "id", "label")]:
-        logits = np.stack(list(table[head]))  # (N, K)
+    for head, logits in found.logits.items():  # (N, K)
         odds = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
-        answers = zip(table["id"], table["label"], logits.argmax(1), odds.max(1) / odds.sum(1), logits, strict=True)
+        answers = zip(found.ids, found.labels, logits.argmax(1), odds.max(1) / odds.sum(1), logits, strict=True)
         yield from ((*identity, sample, label, head, *answer) for sample, label, *answer in answers)

@@ -117,7 +117,7 @@ DAMAGE = {
     "record gone": (lambda folder: (folder.path / "record.json").unlink(), "record.json: expected a file, got none"),
     "schema of tomorrow": (
         lambda folder: folder.write("record.json", {**folder.plain_record(), "schema": 99}),
-        "expected schema 1 or older, got 99, made by a newer ModalBench; update",
+        f"expected schema {SCHEMA} or older, got 99, made by a newer ModalBench; update",
     ),
     "predictions cut": (truncate("predictions.parquet"), "predictions.parquet: expected 11 bytes, got 5"),
     "predictions gone": (lambda folder: folder.predictions.unlink(), "predictions.parquet: expected 11 bytes, got 0"),
