@@ -190,11 +190,11 @@ def _evaluate(trainer: Trainer, dataset: str) -> Digest:
     if dataset.startswith("blobs"):  # seconds on others
         noisy = noise.Noise(dataset, missing.moments_of(feeds.train), noise.tokens_of(feeds.train))
         seed_everything(0, "missing")
-        tables = list(missing.measure(method, feeds, noisy.moments, dataset).values())
+        lacking = missing.measure(method, feeds, noisy.moments, dataset)
         seed_everything(0, "noise")
-        tables += noise.measure(method, feeds, noisy).values()
+        rows = map(vars, (*lacking.rows, *lacking.subsets, *noise.measure(method, feeds, noisy).rows))
         plain = ("modality", "rate", "fill", "present", "strength", *METRICS)
-        found.add([{name: row[name] for name in plain if name in row} for rows in tables for row in rows])
+        found.add([{name: row[name] for name in plain if name in row} for row in rows])
     return found
 
 
