@@ -11,13 +11,11 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
-from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,32 +24,16 @@ from filelock import Timeout
 from benchmark import __version__
 from benchmark.data import Dataset
 from benchmark.errors import Problem, UserError
-from benchmark.method import Method
 from benchmark.metrics import FUSED, HEADLINE
 from benchmark.plan.snapshot import code_version
 from benchmark.plan.spec import RunSpec, build_dataset, load_method
 from benchmark.protocol import Recipe
-from benchmark.records import (
-    Embeddings,
-    Epoch,
-    Predictions,
-    Record,
-    RuleResult,
-    RunFolder,
-    Samples,
-    Seconds,
-    State,
-    Status,
-    machine,
-    write_atomic,
-    write_embeddings,
-    write_predictions,
-)
-from benchmark.rules import BEST_VALID, LAST, RULES, Rule
-from benchmark.seeds import seed_everything
+from benchmark.records import Epoch, RunFolder, State, Status, machine, write_atomic
+from benchmark.rules import BEST_VALID, LAST
 from benchmark.train.attempt import BUSY, STOP_SIGNAL, Attempt
-from benchmark.train.cost import flops, num_parameters, peak_memory, start_memory
-from benchmark.train.evaluation import Logits, encode, predict, probe, score
+from benchmark.train.cost import start_memory
+from benchmark.train.finish import finish
+from benchmark.train.saving import resume, save
 from benchmark.train.trainer import Feeds, Trainer, build_method, load_feeds
 
 log = logging.getLogger(__name__)
@@ -192,7 +174,7 @@ def _train(spec: RunSpec, folder: RunFolder, attempt: Attempt, status: Status, s
     feeds = load_planned(spec, dataset, device)
     build = partial(build_method, kind, config, dataset.task, spec.recipe, spec.seed, device)
     trainer = Trainer(build(), feeds, spec.recipe, spec.seed, device)
-    before = _resume(trainer, folder)
+    before = resume(trainer, folder)
 
     def elapsed() -> float:
         return before + time.perf_counter() - began
@@ -211,7 +193,7 @@ def _train(spec: RunSpec, folder: RunFolder, attempt: Attempt, status: Status, s
         metric = Epoch(line).score("valid", FUSED, HEADLINE.name)
         status = replace(status, epoch=trainer.epoch, metric=metric, updated=time.time(), stalled=0)
         folder.write_status(status)
-    _finish(spec, folder, trainer, build, elapsed)
+    finish(spec, folder, trainer, build, elapsed)
 
 
 def load_planned(spec: RunSpec, dataset: Dataset, device: torch.device) -> Feeds:
@@ -229,90 +211,6 @@ def load_planned(spec: RunSpec, dataset: Dataset, device: torch.device) -> Feeds
         problems = [Problem(where, f"the {w} of the plan, {planned[w]}", f"{found[w]}", advice) for w in other]
         raise UserError(*problems)
     return feeds
-
-
-def _resume(trainer: Trainer, folder: RunFolder) -> float:
-    """Load the last checkpoint if there is a sound one; return the seconds spent before it."""
-    path = folder.checkpoints / "last.pt"
-    if not path.exists():
-        folder.cut_history(0)
-        return 0.0
-    try:
-        state = load(path)
-        for rule in RULES.values():
-            if rule is not LAST:
-                load(folder.checkpoints / f"{rule.name}.pt")
-        folder.cut_history(state["epoch"])
-    except Exception as error:  # a damaged checkpoint raises whatever its bytes lead to
-        log.warning("starting over: the checkpoint cannot be used (%s)", error)
-        folder.cut_history(0)
-        return 0.0
-    trainer.load_state(state)
-    log.info("resuming after epoch %d", trainer.epoch)
-    return float(state["total"])
-
-
-def _finish(
-    spec: RunSpec, folder: RunFolder, trainer: Trainer, build: Callable[[], Method], elapsed: Callable[[], float]
-) -> None:
-    """Write predictions, embeddings and the record from what the rules chose."""
-    began = time.perf_counter()
-    feeds, rules, tables = trainer.feeds, dict[str, RuleResult](), list[Predictions]()
-    ids, labels = feeds.test_ids, feeds.test.labels.cpu().numpy()
-    history = folder.read_history()
-    for rule in RULES.values():
-        seed_everything(spec.seed, "finish", rule.name)
-        epoch = trainer.choices[rule.name].epoch
-        method, logits = _chosen(rule, trainer, folder, build)
-        test, probes = score(logits, feeds.test.labels, full=True), None
-        if method is not None:
-            seen, unseen = encode(method, feeds.train), encode(method, feeds.test)
-            probes = {m: probe(seen[m], feeds.train.labels, unseen[m], feeds.test.labels) for m in seen}
-            if rule is BEST_VALID:
-                write_embeddings(folder.embeddings, Embeddings(ids, labels, unseen))
-        rules[rule.name] = RuleResult(epoch, Epoch(history[epoch]).scores("valid"), test, probes)
-        tables.append(Predictions(rule.name, ids, labels, {head: one.numpy() for head, one in logits.items()}))
-    trainer.seconds["evaluate"] += time.perf_counter() - began
-    write_predictions(folder.predictions, tables)
-    record = Record(
-        id=spec.id,
-        rules=rules,
-        modalities=tuple(trainer.method.task.modalities),
-        class_names=tuple(trainer.method.task.class_names),
-        num_samples=Samples(len(feeds.train), len(feeds.valid), len(feeds.test)),
-        num_parameters=num_parameters(trainer.method),
-        flops=flops(trainer.method, next(feeds.test.in_order())),
-        seconds=Seconds(**trainer.seconds, total=elapsed()),
-        memory=peak_memory(trainer.run.device),
-    )
-    folder.write_record(record)
-
-
-def _chosen(
-    rule: Rule, trainer: Trainer, folder: RunFolder, build: Callable[[], Method]
-) -> tuple[Method | None, Logits]:
-    """Return the model of a rule's epoch, None where none was kept, and its test logits."""
-    if rule is LAST:
-        return trainer.method, predict(trainer.method, trainer.feeds.test)
-    saved = load(folder.checkpoints / f"{rule.name}.pt")
-    if saved["method"] is None:
-        return None, saved["test"]
-    method = build()
-    method.load_state_dict(saved["method"])
-    return method, saved["test"]
-
-
-def save(path: Path, state: Mapping[str, Any]) -> None:
-    """Write a checkpoint in one step."""
-    buffer = BytesIO()
-    torch.save(dict(state), buffer)
-    write_atomic(path, buffer.getvalue())
-
-
-def load(path: Path) -> dict[str, Any]:
-    """Read a checkpoint; plain values and tensors only."""
-    content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    return content
 
 
 def environment(device: str) -> dict[str, Any]:

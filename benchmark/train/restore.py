@@ -10,7 +10,8 @@ from benchmark.data import TaskSpec
 from benchmark.errors import Problem, UserError
 from benchmark.method import Method
 from benchmark.plan.spec import RunSpec, load_method
-from benchmark.train.execute import describe, load
+from benchmark.train.execute import describe
+from benchmark.train.saving import load
 from benchmark.train.trainer import build_method
 
 

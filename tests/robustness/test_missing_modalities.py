@@ -43,7 +43,8 @@ from benchmark.robustness.missing_modalities import (
     subsets_of,
 )
 from benchmark.train.attempt import Attempt
-from benchmark.train.execute import execute, load, save
+from benchmark.train.execute import execute
+from benchmark.train.saving import load, save
 
 CPU = torch.device("cpu")
 NAMES = ["audio", "video", "text"]
