@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from benchmark.metrics import HEADLINE
 from benchmark.records import RunFolder, State, Status
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class Progress:
             before = self.states.get(spec.id)
             if not self.live and before is not None and status.state is not before:
                 words = f"{status.state}: {spec.title}"
-                score = f", valid {100 * status.metric:.1f} %" if status.metric is not None else ""
+                score = "" if status.metric is None else f", valid {HEADLINE.text(status.metric)} {HEADLINE.unit}"
                 self.console.print(
                     words + (score or "") + (f", {status.cause}" if status.cause else ""), markup=False, soft_wrap=True
                 )
@@ -71,12 +72,12 @@ class Progress:
 
     def _table(self, statuses: Sequence[tuple[RunSpec, Status]]) -> Group:
         table = Table(box=None, padding=(0, 2, 0, 0))
-        for name in ("run", "state", "epoch", "valid %", "left"):
+        for name in ("run", "state", "epoch", f"valid {HEADLINE.unit}", "left"):
             table.add_column(name, justify="left" if name in ("run", "state") else "right")
         ranked = sorted(statuses, key=lambda item: ORDER.index(item[1].state))
         for spec, status in ranked[:ROWS]:
             epoch = f"{status.epoch}/{status.epochs}" if status.epochs else ""
-            metric = "" if status.metric is None else f"{100 * status.metric:.1f}"
+            metric = "" if status.metric is None else HEADLINE.text(status.metric)
             left = seconds(status.eta) if status.state is State.RUNNING else ""
             table.add_row(Text(spec.title), Text(str(status.state), style=COLOURS[status.state]), epoch, metric, left)
         return Group(table, Text(self._footer(statuses)))

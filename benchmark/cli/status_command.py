@@ -18,6 +18,7 @@ from rich.text import Text
 
 from benchmark.cli.options import RUNS, SOME_FAILED, Json, Out
 from benchmark.cli.terminal import console as open_console
+from benchmark.metrics import HEADLINE
 
 if TYPE_CHECKING:
     from benchmark.records import RunView
@@ -82,7 +83,7 @@ def _table(runs: Sequence[RunView]) -> Table:
     from benchmark.records import State
 
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for name in ("run", "state", "attempt", "epoch", "valid %", "left", "on", "cause"):
+    for name in ("run", "state", "attempt", "epoch", f"valid {HEADLINE.unit}", "left", "on", "cause"):
         table.add_column(name)
     for run in runs:
         row = as_row(run)
@@ -92,7 +93,7 @@ def _table(runs: Sequence[RunView]) -> Table:
             Text(row["state"], style=COLOURS[state]),
             str(row["attempts"]),
             f"{row['epoch']}/{row['epochs']}",
-            "" if row["metric"] is None else f"{100 * row['metric']:.1f}",
+            "" if row["metric"] is None else HEADLINE.text(row["metric"]),
             seconds(run.status.eta) if state is State.RUNNING else "",
             Text(row["host"] + f" gpu {row['gpu']}" * bool(row["gpu"])) if state is State.RUNNING else "",
             Text(row["cause"]),

@@ -175,7 +175,8 @@ def spark(row: Row, highest: float) -> Spark | None:
         return round(x, 1), round(y, 1)
 
     points = " ".join(f"{x:g},{y:g}" for x, y in map(place, kept))
-    words = f"{len(values)} epochs, validation {HEADLINE.words} from {100 * values[0]:.1f} to {100 * values[-1]:.1f} %"
+    words = f"{len(values)} epochs, validation {HEADLINE.words} from {HEADLINE.text(values[0])} to "
+    words += f"{HEADLINE.text(values[-1])} {HEADLINE.unit}"
     if row.chosen is not None:
         words += f", chosen epoch {row.chosen + 1}"
     return Spark(points, None if row.chosen is None else place(row.chosen), words)
