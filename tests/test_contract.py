@@ -22,6 +22,7 @@ def test_keeps_the_contract(name, subjects):
     assert sum(result.verdict == "ok" for result in results) > 10
 
 
+@pytest.mark.full
 def test_every_method_can_be_imported_first(loaded_by):
     modules = [METHODS.find(name).source for name in METHODS.known()]
     assert not loaded_by(modules, {"benchmark.check"}, ("torch", "pydantic"))

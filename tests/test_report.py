@@ -38,6 +38,7 @@ NEEDS_SEVERAL_PROTOCOLS = {"protocols"}
 """Reports that these runs are too few for; their own tests shuffle more."""
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", sorted(REPORTS.known()))
 def test_the_order_in_which_runs_are_found_changes_no_byte_of_any_report(finished, name):
     runs = list(scan(finished))
@@ -50,6 +51,7 @@ def test_the_order_in_which_runs_are_found_changes_no_byte_of_any_report(finishe
     assert built(name, runs) == first, "and building twice changes none either"
 
 
+@pytest.mark.full
 def test_every_figure_comes_as_png_svg_and_pdf(finished):
     files = built("curves", list(scan(finished)))
     assert {name.rpartition(".")[2] for name in files} == {"png", "svg", "pdf"}

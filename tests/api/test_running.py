@@ -45,6 +45,7 @@ def test_settings_reach_the_method_and_unsupported_ones_are_kept(sweep):
     assert runs[0].spec["recipe"]["optimizer"]["lr"] == 0.02
 
 
+@pytest.mark.full
 def test_a_script_without_a_guard_runs_once(sweep, tmp_path, blobs):
     script = tmp_path / "script.py"
     script.write_text(

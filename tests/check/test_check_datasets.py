@@ -99,6 +99,7 @@ class Broken(Method):
 """
 
 
+@pytest.mark.full
 def test_the_command_exits_with_3_and_names_the_test_that_failed(bench, plugin):
     done = bench("check", plugin("broken", BROKEN), "--json")
     assert done.rc == 3

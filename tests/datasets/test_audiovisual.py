@@ -330,6 +330,7 @@ def test_keeps_the_contract_of_data_sets(extracted):
     assert not [result for result in results if result.failed]
 
 
+@pytest.mark.full
 def test_two_epochs_of_training(extracted, trainer):
     dataset = prepared(extracted, frames=2, size=64, encoders={"audio": {"kind": "conv"}})
     histories = []
@@ -339,6 +340,7 @@ def test_two_epochs_of_training(extracted, trainer):
     assert histories[0] == histories[1]
 
 
+@pytest.mark.full
 def test_from_the_command_line(bench, extracted, tmp_path):
     environment = {"BENCH_CACHE": str(tmp_path / "cache"), "BENCH_DATA": str(extracted.parent)}
     done = bench("data", "prepare", "cremad[counts=any]", "--jobs", 2, "--json", env=environment)

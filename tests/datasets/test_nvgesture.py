@@ -314,6 +314,7 @@ def test_settings_of_training_need_no_second_store(made_up):
     assert dataset_at(made_up, scaling="published", flow_window="whole", train_frames=32).store == first
 
 
+@pytest.mark.full
 def test_without_files_of_flow_raft_computes_it_from_the_stored_frames(made_up, raft):
     with_files = dataset_at(made_up).store
     (made_up / "Video_data" / "flow_data").rename(made_up / "flow_data")

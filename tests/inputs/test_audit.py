@@ -453,6 +453,7 @@ def test_lists_that_are_wrong_fail_and_a_folder_that_is_not_there_is_bad_input(t
 # --- the command ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_the_command_shows_a_table_and_a_verdict(bench, blobs):
     done = bench("data", "check", blobs)
     assert done.rc == 0, done.said
@@ -472,6 +473,7 @@ def test_the_command_ends_with_1_and_the_same_findings_as_json(bench, plugin_fil
     assert (done.json["verdict"], done.json["counts"]) == ("fail", expected.counts)
 
 
+@pytest.mark.full
 def test_the_command_ends_with_2_for_what_is_no_data_set(bench):
     done = bench("data", "check", "dialpat")
     assert done.rc == 2

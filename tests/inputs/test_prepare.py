@@ -106,6 +106,7 @@ def test_a_file_that_shrinks_under_a_reader_is_an_error_not_noise(clips):
         samples.take(np.arange(40))
 
 
+@pytest.mark.full
 def test_killed_in_the_middle_it_goes_on_and_ends_with_the_same_bytes(
     bench, start, wait_until, plugin_file, raw, cache
 ):
@@ -149,6 +150,7 @@ def test_readers_change_no_bit_of_an_epoch(clips):
             assert all(torch.equal(x, y) for x, y in zip(one, two, strict=True))
 
 
+@pytest.mark.full
 def test_a_run_from_the_command_line_on_prepared_clips(bench, plugin_file, raw, cache, tmp_path):
     environment = {"BENCH_CACHE": str(cache), "BENCH_DATA": str(raw.parent)}
     early = bench("run", "--methods", "concat", "--datasets", plugin_file, env=environment)

@@ -137,11 +137,13 @@ def trained(folder: Path) -> Counter[str]:
 ONCE = {f"s{seed} epoch {epoch}": 1 for seed in (0, 1) for epoch in range(EPOCHS)}
 
 
+@pytest.mark.full
 def test_one_job_and_two_give_the_same_bytes(bench, held, tmp_path, undisturbed):
     assert bench(*held, "--seeds", "0-1", "--jobs", 2, "--out", "runs").rc == 0
     assert results(tmp_path / "runs") == undisturbed
 
 
+@pytest.mark.full
 def test_a_killed_run_is_reported_and_resumed_to_the_bytes_of_an_undisturbed_one(
     bench, start, held, tmp_path, wait_until, undisturbed
 ):

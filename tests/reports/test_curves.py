@@ -100,6 +100,7 @@ def test_each_method_has_a_figure_of_its_own_signals(logged, comparison_of, tmp_
     assert not [name for name in names if name.startswith("signals-concat")]
 
 
+@pytest.mark.full
 def test_files_do_not_depend_on_the_order_of_runs(logged, comparison_of, tmp_path):
     for seed in range(2):
         logged("concat", seed, train=({"loss": 1.0 + seed},) * 2)

@@ -121,6 +121,7 @@ def test_the_terminal_shows_only_what_was_evaluated(evaluated, made_up, tmp_path
     assert table.caption.startswith("one")
 
 
+@pytest.mark.full
 def test_the_files_are_the_same_bytes_in_whatever_order_runs_are_found(evaluated, tmp_path):
     for seed in range(2):
         for position, method in enumerate(("concat", "aug", "ogm")):

@@ -89,6 +89,7 @@ def test_a_damaged_file_is_as_none(evaluated, comparison_of, tmp_path, content):
     assert not list(NoiseReport().tables(comparison_of(tmp_path)))
 
 
+@pytest.mark.full
 def test_the_files_are_the_same_bytes_in_whatever_order_runs_are_found(evaluated, comparison_of, tmp_path):
     for seed in range(2):
         for place, method in enumerate(("concat", "aug", "ogm")):

@@ -143,6 +143,7 @@ print(*(hashlib.sha256(artifact.content).hexdigest() for artifact in render_figu
 """
 
 
+@pytest.mark.full
 def test_the_figure_does_not_depend_on_the_hashes_of_a_process():
     digests = {
         subprocess.run(

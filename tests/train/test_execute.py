@@ -132,6 +132,7 @@ DAMAGE = {
 }
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("case", DAMAGE)
 def test_the_next_attempt_repairs_any_damage_to_the_same_bytes(done, tmp_path, case):
     spec, folder = done
