@@ -29,11 +29,11 @@ types: .venv/installed
 	$(BIN)/mypy
 
 tests: .venv/installed
-	$(BIN)/pytest
+	$(BIN)/pytest --durations=10
 
 # What needs root, services, real data, a browser or LaTeX, or is slow; what this machine lacks is skipped with the reason.
 test-all: .venv/installed
-	$(BIN)/pytest -m "full and not exhaustive"
+	$(BIN)/pytest --durations=10 -m "full and not exhaustive"
 
 docs: .venv/installed
 	$(BIN)/mkdocs build --strict --config-file docs/mkdocs.yml
