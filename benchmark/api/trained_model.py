@@ -14,10 +14,10 @@ from torch import Tensor
 from benchmark.data import Dataset, TaskSpec
 from benchmark.errors import Problem, Problems, UserError, nearest
 from benchmark.method import Method
-from benchmark.plan.spec import RunSpec, build_dataset
+from benchmark.plan.spec import build_dataset, read_spec
 from benchmark.records import RecordError, RunFolder, RunView
 from benchmark.rules import BEST_VALID
-from benchmark.settings import parse_settings
+from benchmark.seeds import kept_generators
 from benchmark.train.restore import restore_method
 
 
@@ -85,12 +85,13 @@ def load_model(run: RunView | str | Path, data_root: str | Path | None = None, d
     folder = run.folder if isinstance(run, RunView) else RunFolder(Path(run).expanduser())
     try:
         folder.read_record()
-        spec = parse_settings(RunSpec, folder.read_spec(), f"run {folder.path}")
     except RecordError as error:
         raise UserError(Problem(f"run {folder.path}", "a finished run", str(error), "Let it finish first.")) from None
+    spec = read_spec(folder)
     dataset = build_dataset(spec, None if data_root is None else Path(data_root))
     target = torch.device(device)
-    method = restore_method(spec, dataset.task, folder.checkpoints / f"{BEST_VALID.name}.pt", target)
+    with kept_generators():
+        method = restore_method(spec, dataset.task, folder.checkpoints / f"{BEST_VALID.name}.pt", target)
     return TrainedModel(method.eval(), dataset, target)
 
 

@@ -19,9 +19,8 @@ from benchmark.launch.launch_options import LaunchOptions
 from benchmark.launch.launcher import FINAL
 from benchmark.launch.launcher import cancel as note_cancelled
 from benchmark.launch.sweep_record import engines_at, read_sweeps, write_sweep
-from benchmark.plan.spec import RunSpec, load_method
-from benchmark.records import RecordError, RunFolder, RunView, State, glance, scan, view
-from benchmark.settings import parse_settings
+from benchmark.plan.spec import RunSpec, load_method, read_spec
+from benchmark.records import RunFolder, RunView, State, glance, scan, view
 from benchmark.track.mirroring import Mirroring, parse_trackers
 
 Tick = Callable[[], None]
@@ -271,21 +270,6 @@ def cancel(runs: Sequence[RunView], out: Path) -> tuple[list[RunView], list[str]
 def job_logs(run: RunView, out: Path) -> list[Path]:
     """Return the files in which engines keep what a run's job said beside the run's own log."""
     return [path for engine in engines_of(out)[0] for path in engine.logs(run)]
-
-
-def read_spec(folder: RunFolder) -> RunSpec:
-    """Return what a run is, from its folder.
-
-    Raises:
-        UserError: when that is damaged.
-    """
-    where = f"run {folder.path}"
-    try:
-        content = folder.read_spec()
-    except RecordError as error:
-        advice = "Give the command again that made it."
-        raise UserError(Problem(where, "a sound spec.yaml", str(error), advice)) from None
-    return parse_settings(RunSpec, content, where)
 
 
 def check_threads(specs: Sequence[RunSpec], options: LaunchOptions) -> None:

@@ -89,6 +89,21 @@ class RunSpec(Settings):
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
+def read_spec(folder: RunFolder) -> RunSpec:
+    """Return what a run is, from its folder.
+
+    Raises:
+        UserError: when that is damaged.
+    """
+    where = f"run {folder.path}"
+    try:
+        content = folder.read_spec()
+    except RecordError as error:
+        advice = "Give the command again that made it."
+        raise UserError(Problem(where, "a sound spec.yaml", str(error), advice)) from None
+    return parse_settings(RunSpec, content, where)
+
+
 @cache
 def _old_folders(parent: Path, seed: int) -> dict[str, Path]:
     """Return {id today: folder} of runs from before there were versions, whose folders have another id.
@@ -98,8 +113,8 @@ def _old_folders(parent: Path, seed: int) -> dict[str, Path]:
     found = {}
     for path in old_run_paths(parent, seed):
         try:
-            spec = parse_settings(RunSpec, RunFolder(path).read_spec(), str(path))
-        except (RecordError, UserError):  # damaged: what it was cannot be known
+            spec = read_spec(RunFolder(path))
+        except UserError:  # damaged: what it was cannot be known
             continue
         found[spec.id] = path.relative_to(parent)
     return found

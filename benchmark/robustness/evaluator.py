@@ -13,14 +13,13 @@ from benchmark.data import TaskSpec
 from benchmark.errors import Problem, UserError
 from benchmark.method import Method
 from benchmark.metrics import HEADLINE
-from benchmark.plan.spec import RunSpec, build_dataset
+from benchmark.plan.spec import RunSpec, build_dataset, read_spec
 from benchmark.records import Evaluation, Record, RunFolder
 from benchmark.robustness import missing_modalities, noisy_inputs
 from benchmark.robustness.missing_modalities import moments_of
 from benchmark.robustness.noisy_inputs import Noise, tokens_of
 from benchmark.rules import BEST_VALID
 from benchmark.seeds import seed_everything
-from benchmark.settings import parse_settings
 from benchmark.train.execute import load_planned, repeat_exactly
 from benchmark.train.restore import restore_method
 from benchmark.train.trainer import Feeds
@@ -52,7 +51,7 @@ class Evaluator:
                 the one that the record was made with.
         """
         record = folder.read_record()
-        spec = parse_settings(RunSpec, folder.read_spec(), str(folder.path / "spec.yaml"))
+        spec = read_spec(folder)
         repeat_exactly(spec.recipe)  # as in training
         data = self._data(spec)
         method = restore_method(spec, data.task, folder.checkpoints / f"{BEST_VALID.name}.pt", self.device)

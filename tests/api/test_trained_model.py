@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
 import pytest
 import torch
 
 import benchmark as mb
 from benchmark.errors import UserError
+from benchmark.seeds import seed_everything
 
 
 @pytest.fixture(scope="module")
@@ -63,3 +66,14 @@ def test_a_run_that_is_not_finished_is_refused(made_up, tmp_path):
     folder = made_up("concat", state=State.FAILED)
     with pytest.raises(UserError, match="finished run"):
         mb.load_model(folder.path)
+
+
+def test_loading_a_model_leaves_the_randomness_of_the_users_program_alone(runs):
+    def draws():
+        return random.random(), float(np.random.rand()), float(torch.rand(()))
+
+    seed_everything("mine")
+    expected = draws()
+    seed_everything("mine")
+    mb.load_model(runs[0])
+    assert draws() == expected

@@ -27,7 +27,7 @@ QUEUE = """
     from dataclasses import replace
     from benchmark.launch.executors import Executor
     from benchmark.launch.launcher import cancel
-    from benchmark.launch.driver import read_spec
+    from benchmark.plan.spec import read_spec
     from benchmark.launch.sweep_record import read_sweeps
     from benchmark.records import RunFolder, State
 
