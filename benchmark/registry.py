@@ -175,6 +175,11 @@ DATASETS = Kind("benchmark.datasets", "data set", "benchmark.data", "Dataset")
 REPORTS = Kind("benchmark.reports", "report", "benchmark.report", "Report")
 
 
+def report_after(command: str) -> Plugin:
+    """Return the report whose tables a command shows when it is done; the folder of reports says which."""
+    return REPORTS.find(importlib.import_module(REPORTS.package).SHOWN_AFTER[command])
+
+
 def _import_file(path: Path) -> ModuleType:
     digest = hashlib.sha256(str(path).encode()).hexdigest()[:8]
     name = f"modalbench_plugin_{path.stem}_{digest}"

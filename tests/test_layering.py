@@ -199,6 +199,24 @@ def words_of(module: str) -> set[str]:
     return found
 
 
+def test_the_command_line_and_the_api_name_no_report():
+    words = {"missing", "protocols"}  # mean other things there
+    names = {path.stem for path in (REPO / "reports").glob("[!_]*.py")} - words
+    assert {"comparison", "ablation"} <= names
+    outer = [name for name in CORE if name.startswith(("benchmark.cli", "benchmark.api"))]
+
+    def found(module):
+        tree = without_docs(ast.parse(CORE[module].read_text(encoding="utf-8")))
+        return {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)} & names
+
+    assert not told(outer, found)
+
+
+def test_the_command_line_knows_one_engine_only_to_prove_its_profile():
+    users = {name for name in CORE if name.startswith("benchmark.cli") and "slurm" in str(ours(name))}
+    assert users == {"benchmark.cli.cluster_command"}
+
+
 def without_docs(tree: ast.AST) -> ast.AST:
     for node in ast.walk(tree):
         if isinstance(body := getattr(node, "body", None), list):

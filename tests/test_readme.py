@@ -15,6 +15,7 @@ def readme(repo):
     return (repo / "README.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.full
 def test_the_example_method_is_short_and_keeps_the_contract(readme, tmp_path):
     source = re.search(r"```python\n(.*?)```", readme.partition("## Add a method")[2], re.S).group(1)
     assert source.count("\n") < 40
@@ -38,6 +39,7 @@ def test_every_folder_and_file_named_exists(readme, repo):
     assert not [name for name in named if not (repo / name).exists()]
 
 
+@pytest.mark.full
 def test_every_command_and_option_named_exists(readme, bench):
     known = (
         "run|ablate|status|wait|cancel|retry|logs|evaluate|report|"

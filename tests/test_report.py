@@ -66,6 +66,7 @@ def test_every_table_comes_as_latex_markdown_and_csv(finished):
     assert set(files) == {f"{stem}.{suffix}" for stem in stems for suffix in ("tex", "md", "csv")}
 
 
+@pytest.mark.full
 def test_reports_read_records_and_change_nothing_under_the_runs(finished):
     def snapshot():
         return {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.name != ".lock"}

@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmark.api.runs import Runs
 from benchmark.errors import Problem, Problems, UserError, nearest
-from benchmark.launch.driver import train
+from benchmark.launch.driver import missing, train
 from benchmark.launch.launch_options import LaunchOptions, launch_options
 from benchmark.plan.experiment import sweep_of
 from benchmark.plan.sweep import plan
@@ -72,7 +72,7 @@ def run(
     }
     given = {key: value for key, value in typed.items() if value is not None}
     planned = plan(sweep_of(Path(experiment) if experiment else None, given, chosen.data_root))
-    train(planned.runs, chosen, Path(experiment).stem if experiment else "")
+    train(planned.runs, missing(planned.runs, chosen), chosen, Path(experiment).stem if experiment else "")
     views = [view(RunFolder(spec.folder(chosen.out))) for spec in planned.runs]
     return Runs(views, planned.unsupported)
 

@@ -151,11 +151,12 @@ class Runs(Sequence[RunView]):
         rows = [row for run in self if run.record for row in _predictions(run, rule)]
         return pd.DataFrame(rows, columns=columns)
 
-    def report(self, name: str = "comparison") -> ShownReport:
+    def report(self, name: str | None = None) -> ShownReport:
         """Return a report of these runs; it displays its tables and pictures in a notebook.
 
         Args:
-            name: one of `bench list`, such as `comparison`, `curves` or `significance`.
+            name: one of `bench list`, such as `comparison`, `curves` or `significance`; by default the one whose tables
+                `bench run` shows when it is done.
 
         Raises:
             UserError: when there is no such report, or no run.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmark.errors import Problem, UserError
 from benchmark.records import RunView
-from benchmark.registry import REPORTS
+from benchmark.registry import REPORTS, report_after
 from benchmark.report import Artifact, compare, write
 from benchmark.tables.table import Table
 
@@ -47,15 +47,17 @@ class ShownReport:
         return "\n".join(parts) or f"<p>report {self.name}: {len(self.artifacts)} files</p>"
 
 
-def make_report(name: str, runs: Iterable[RunView], unsupported: Iterable[tuple[str, str, str]] = ()) -> ShownReport:
+def make_report(
+    name: str | None, runs: Iterable[RunView], unsupported: Iterable[tuple[str, str, str]] = ()
+) -> ShownReport:
     """Make a report of runs.
 
     Raises:
         UserError: when there is no such report, or no run that was ever started.
     """
-    plugin = REPORTS.find(name)
+    plugin = REPORTS.find(name) if name else report_after("run")
     comparisons, problems = compare(runs, unsupported)
     if not any(run.status.attempts or run.record for comparison in comparisons for run in comparison.runs):
-        raise UserError(Problem(f"report {name}", "runs that were started", "none", "Make some with run()."))
+        raise UserError(Problem(f"report {plugin.name}", "runs that were started", "none", "Make some with run()."))
     report = plugin.load()()
-    return ShownReport(name, list(report.tables(comparisons)), list(report.build(comparisons)), problems)
+    return ShownReport(plugin.name, list(report.tables(comparisons)), list(report.build(comparisons)), problems)

@@ -12,8 +12,6 @@ from benchmark.cli.report_command import make_reports
 from benchmark.cli.run_command import train
 from benchmark.launch.launch_options import LaunchOptions
 
-REPORT = "ablation"
-
 
 @with_options
 def ablate(
@@ -34,13 +32,13 @@ def ablate(
     from benchmark.plan.coverage import planned as found
     from benchmark.plan.experiment import sweep_of
     from benchmark.plan.sweep import plan
-    from benchmark.registry import REPORTS
+    from benchmark.registry import report_after
 
     options = LaunchOptions(**launch)
     planned = plan(sweep_of(None, {**sweep, "methods": ",".join(grid(method))}, options.data_root))
     if train(planned, options, dry_run, as_json) is None:
         return
     runs = list(found(planned.runs, options.out))
-    make_reports([REPORTS.find(REPORT)], runs, planned.unsupported, to, False, as_json)
+    make_reports([report_after("ablate")], runs, planned.unsupported, to, False, as_json)
     if not all(run.record for run in runs):
         raise typer.Exit(SOME_FAILED)

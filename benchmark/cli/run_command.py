@@ -85,7 +85,7 @@ def train(planned: Plan, options: LaunchOptions, dry_run: bool, as_json: bool, s
         _print_plan(planned, todo, options.out, as_json)
         return None
     with stoppable():
-        remarks = driver.train(planned.runs, options, sweep, teller(console), partial(watch, console=console))
+        remarks = driver.train(planned.runs, todo, options, sweep, teller(console), partial(watch, console=console))
     if todo and options.detach:
         console.print(SUBMITTED)
         return None
@@ -141,10 +141,10 @@ def conclude(views: Sequence[RunView], out: Path, console: Any, as_json: bool, r
 
         sys.stdout.write(json.dumps([as_row(run) for run in views], indent=1) + "\n")
     else:
-        from benchmark.registry import REPORTS
+        from benchmark.registry import report_after
         from benchmark.report import compare
 
-        for table in REPORTS.find("comparison").load()().tables(compare(views)[0]):
+        for table in report_after("run").load()().tables(compare(views)[0]):
             console.print(table.to_rich())
         for run in failed:
             console.print(

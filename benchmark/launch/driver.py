@@ -68,15 +68,17 @@ class Work:
 
 def train(
     runs: Sequence[RunSpec],
+    todo: Sequence[RunSpec],
     options: LaunchOptions,
     sweep: str = "",
     tell: Callable[[str], None] = quiet,
     watch: Watch = unwatched,
 ) -> list[str]:
-    """Train what is missing of some runs, and return when all of them are over, or submitted where that was asked.
+    """Train some runs, and return when all of them are over, or submitted where that was asked.
 
     Args:
-        runs: all runs of the sweep, those that are done included.
+        runs: all runs of the sweep, to show progress of.
+        todo: those of them to train, as `missing` finds them.
         options: how and where.
         sweep: name of the sweep, for mirrors.
         tell: shows the user a line.
@@ -91,7 +93,6 @@ def train(
     """
     parse_trackers(options.track)
     check_writable(options.out)
-    todo = missing(runs, options)
     return bring([Work(options, todo, sweep)], runs, tell, watch) if todo else []
 
 

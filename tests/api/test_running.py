@@ -17,6 +17,7 @@ def sweep(blobs, tmp_path):
     return {"methods": ["concat", "late_sum"], "datasets": [blobs], "epochs": 2, "out": tmp_path / "runs", "jobs": 2}
 
 
+@pytest.mark.full
 def test_it_trains_what_is_missing_and_the_command_line_finds_it_done(sweep, bench, blobs):
     runs = mb.run(**sweep, seeds=range(2))
     assert [run.status.state for run in runs] == ["done"] * 4

@@ -85,7 +85,8 @@ def mb_state(name):
 
 
 def test_a_report_shows_tables_and_pictures_and_can_be_written(runs, tmp_path):
-    report = runs.report("comparison")
+    report = runs.report()
+    assert report.name == "comparison"
     assert "<caption>" in report._repr_html_()
     assert "concat" in repr(report)
     assert {path.suffix for path in report.write(tmp_path)} >= {".tex", ".md", ".csv"}

@@ -107,6 +107,7 @@ def test_the_command_exits_with_3_and_names_the_test_that_failed(bench, plugin):
     assert any("predicts" in result["name"] for result in done.json if result["verdict"] == "fail")
 
 
+@pytest.mark.full
 def test_the_command_exits_with_0_for_a_sound_plugin(bench, blobs):
     done = bench("check", blobs)
     assert done.rc == 0

@@ -205,6 +205,7 @@ def test_a_complete_method_in_under_40_lines_passes_every_contract_test(plugin):
     assert sum("off-switch" in result.name for result in results) == 2
 
 
+@pytest.mark.full
 def test_a_method_for_two_modalities_passes_with_a_reason_for_three(plugin):
     results = list(check_plugin(plugin("pair", METHOD + PAIR)))
     assert not [result for result in results if result.failed]

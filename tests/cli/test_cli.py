@@ -85,6 +85,7 @@ def test_json_of_a_sweep_parses_and_holds_every_run(bench, copied, again):
     }
 
 
+@pytest.mark.full
 def test_force_trains_again_to_the_same_numbers(bench, copied, again):
     before = snapshot(copied)
     assert bench(*again, "--methods", "concat", "--seeds", "0", "--force").rc == 0

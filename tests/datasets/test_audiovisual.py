@@ -122,6 +122,7 @@ def resized(image, size, box=None):
     return (np.stack(planes) / 255 - MEAN[:, None, None]) / STD[:, None, None]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("settings", "columns"),
     [({}, 188), ({"seconds": 20.0}, 1250), ({"rate": 16000, "num_fft": 256, "hop": 128}, 376)],

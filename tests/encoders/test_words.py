@@ -40,6 +40,7 @@ def test_ids_are_the_hashes_of_words_and_padding_is_zero():
     ]
 
 
+@pytest.mark.full
 def test_ids_are_the_same_in_another_process():
     text = "so #funny 😂 don't"
     code = f"from benchmark.encoders.words import WordConv; print(WordConv().tokenize([{text!r}], 6).tolist())"

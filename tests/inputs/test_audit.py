@@ -461,6 +461,7 @@ def test_the_command_shows_a_table_and_a_verdict(bench, blobs):
     assert done.said.endswith("as it should be (0 failed, 0 notes, 8 ok)")
 
 
+@pytest.mark.full
 def test_the_command_ends_with_1_and_the_same_findings_as_json(bench, plugin_file, raw, clips, cache):
     (raw / "clip05.wav").unlink()
     done = bench("data", "check", plugin_file, "--data-root", raw.parent, "--json", env={"BENCH_CACHE": str(cache)})

@@ -240,6 +240,7 @@ def test_two_launchers_on_one_folder_share_the_work(start, held, tmp_path, wait_
     assert trained(tmp_path) == ONCE
 
 
+@pytest.mark.full
 def test_a_run_whose_loss_becomes_nan_fails_with_its_cause_and_hurts_no_other(bench, plugin, blobs, tmp_path):
     oops = plugin("oops", OOPS)
     done = bench("run", "--methods", oops, "--datasets", blobs, "--seeds", "0-1", "--epochs", EPOCHS, "--out", "runs")

@@ -70,6 +70,7 @@ def plan_again(old: Path) -> Callable[[str, int], RunSpec]:
     return give
 
 
+@pytest.mark.full
 @comparable
 def test_the_same_command_counts_finished_runs_as_done_and_leaves_them_as_they_are(old, run_of, bench):
     files = [path for name in ("concat", "mine") for path in run_of(name).path.rglob("*") if path.is_file()]

@@ -77,6 +77,7 @@ def test_report_on_an_experiment_says_what_is_missing_and_the_command_that_fills
     assert "missing or failed" not in bench("report", "x.yaml", "--out", "runs").said
 
 
+@pytest.mark.full
 def test_the_default_reports_load_no_torch(bench, made_up, tmp_path):
     made_up("concat")
     code = "import sys; from benchmark.cli import app; app(standalone_mode=False); sys.exit('torch' in sys.modules)"

@@ -169,6 +169,7 @@ def test_a_folder_without_gaps_gives_a_table_and_no_figure(runs, tmp_path, compa
     assert sorted(name.rsplit(".")[-1] for name in names) == ["csv", "md", "tex"]
 
 
+@pytest.mark.full
 def test_the_order_of_records_changes_no_byte(runs, tmp_path, comparison_of):
     for method in ("a", "b"):
         for seed in range(3):

@@ -180,6 +180,7 @@ def test_more_classes_than_a_legend_holds_can_be_drawn(runs, tmp_path, compariso
     assert not draw(comparison, read(comparison)[0]).legends
 
 
+@pytest.mark.full
 def test_the_order_of_records_changes_no_byte(runs, tmp_path, comparison_of):
     for method in ("a", "b"):
         for seed in range(2):

@@ -346,6 +346,7 @@ def bench_evaluate(*arguments):
     return CliRunner().invoke(app, [*map(str, arguments), "--device", "cpu"])
 
 
+@pytest.mark.full
 def test_the_command_evaluates_what_is_not_evaluated_yet(runs, tmp_path):
     out = tmp_path / "runs"
     first = bench_evaluate("--out", out)
