@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -57,6 +58,7 @@ class Report:
     def __init__(self, out: Path, arguments: Mapping[str, Any]) -> None:
         self._out = out
         self._parts: dict[str, dict[str, Any]] = {}
+        self._writing = threading.Lock()
         self._head = {
             "began": time.strftime("%Y-%m-%d %H:%M:%S"),
             "python": platform.python_version(),
@@ -67,7 +69,8 @@ class Report:
     def begin(self, name: str, about: str) -> None:
         """Open a part; what it noted in an earlier run is forgotten."""
         (self._out / "parts" / f"{name}.jsonl").unlink(missing_ok=True)
-        self._parts[name] = {"about": about, "state": "running"}
+        with self._writing:
+            self._parts[name] = {"about": about, "state": "running"}
         self.write()
 
     def end(self, name: str, how: Mapping[str, Any]) -> None:
@@ -100,12 +103,13 @@ class Report:
 
     def write(self) -> None:
         """Write both files, each in one step."""
-        parts = {
-            name: {**part, "findings": [asdict(finding) for finding in self.findings(name)]}
-            for name, part in self._parts.items()
-        }
-        self._replace("gpu.json", json.dumps({**self._head, "parts": parts}, indent=1))
-        self._replace("gpu.md", self._markdown())
+        with self._writing:
+            parts = {
+                name: {**part, "findings": [asdict(finding) for finding in self.findings(name)]}
+                for name, part in self._parts.items()
+            }
+            self._replace("gpu.json", json.dumps({**self._head, "parts": parts}, indent=1))
+            self._replace("gpu.md", self._markdown())
 
     def _markdown(self) -> str:
         lines = ["# First light", "", ", ".join(f"{key}: {value}" for key, value in self._head.items()), ""]
