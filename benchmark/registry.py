@@ -200,9 +200,21 @@ def _import_file(path: Path) -> ModuleType:
 
 def code_digest(*modules: str) -> str:
     """Return a digest of what modules do: comments, docstrings, layout and `DESCRIPTIONS` do not count."""
+    return _digest(map(_tree, modules))
+
+
+def file_digest(path: Path) -> str:
+    """Return a digest of what a Python file does, as of `code_digest`, without importing it.
+
+    Raises:
+        OSError, SyntaxError, ValueError: when it cannot be read or is not Python.
+    """
+    return _digest([ast.parse(path.read_bytes())])
+
+
+def _digest(trees: Iterable[ast.Module]) -> str:
     digest = hashlib.sha256()
-    for module in modules:
-        tree = _tree(module)
+    for tree in trees:
         for node in ast.walk(tree):
             body = getattr(node, "body", None)
             if isinstance(body, list):

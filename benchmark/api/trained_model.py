@@ -14,7 +14,7 @@ from torch import Tensor
 from benchmark.data import Dataset, TaskSpec
 from benchmark.errors import Problem, Problems, UserError, nearest
 from benchmark.method import Method
-from benchmark.plan.spec import build_dataset, read_spec
+from benchmark.plan.spec import build_dataset, check_sources, read_spec
 from benchmark.records import RecordError, RunFolder, RunView
 from benchmark.rules import BEST_VALID
 from benchmark.seeds import kept_generators
@@ -71,13 +71,16 @@ class TrainedModel:
         return self.dataset.transform(raw, None)
 
 
-def load_model(run: RunView | str | Path, data_root: str | Path | None = None, device: str = "cpu") -> TrainedModel:
+def load_model(
+    run: RunView | str | Path, data_root: str | Path | None = None, device: str = "cpu", trust: bool = False
+) -> TrainedModel:
     """Return the model of a finished run at its best validation epoch, in eval mode.
 
     Args:
         run: one of `load(...)`, or the run's folder.
         data_root: folder of the data sets, for those whose transforms read something there; else `$BENCH_DATA`.
         device: `cpu`, `cuda` or `cuda:N`.
+        trust: import plugin files that lie in the folder of runs, which whoever wrote there may have put there.
 
     Raises:
         UserError: when the run is not finished or damaged, its code is of another version, or the checkpoint is gone.
@@ -88,6 +91,8 @@ def load_model(run: RunView | str | Path, data_root: str | Path | None = None, d
     except RecordError as error:
         raise UserError(Problem(f"run {folder.path}", "a finished run", str(error), "Let it finish first.")) from None
     spec = read_spec(folder)
+    if not trust:
+        check_sources(spec, folder)
     dataset = build_dataset(spec, None if data_root is None else Path(data_root))
     target = torch.device(device)
     with kept_generators():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from benchmark.cli.options import RUNS, SOME_FAILED, DataRoot, Json, Out
+from benchmark.cli.options import RUNS, SOME_FAILED, DataRoot, Json, Out, Trust
 from benchmark.cli.terminal import console as open_console
 from benchmark.errors import Problem, UserError
 
@@ -23,6 +23,7 @@ def evaluate(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N; exact on the one that trained.")] = "auto",
     threads: Annotated[int, typer.Option(help="CPU threads; 1, as in bench run, keeps numbers exact.")] = 1,
     force: Annotated[bool, typer.Option("--force", help="Evaluate again what is evaluated.")] = False,
+    trust: Trust = False,
     as_json: Json = False,
 ) -> None:
     """Evaluate finished runs with modalities missing, and with noise on them; no retraining.
@@ -41,7 +42,7 @@ def evaluate(
         got = f"{len(runs)} unfinished runs in {out}" if runs else f"none in {out}"
         raise UserError(Problem("--out", "a folder with finished runs", got, "Make some with bench run."))
     torch.set_num_threads(shared.threads)
-    evaluator = Evaluator(data_root, torch.device(shared.device_of(0)))
+    evaluator = Evaluator(data_root, torch.device(shared.device_of(0)), trust)
     console = open_console(stderr=as_json)
     rows: list[dict[str, str]] = []
     for run in runs:

@@ -20,6 +20,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 ClusterFile = Annotated[
     Path | None, typer.Option("--cluster", help="File of cluster profiles; else ~/.config/bench/clusters.yaml.")
 ]
+Trust = Annotated[bool, typer.Option("--trust", help=launch_options()["trust"][1].help)]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")]
 
 Given = Mapping[str, Any]

@@ -19,7 +19,7 @@ from benchmark.launch.launch_options import LaunchOptions
 from benchmark.launch.launcher import FINAL
 from benchmark.launch.launcher import cancel as note_cancelled
 from benchmark.launch.sweep_record import engines_at, read_sweeps, write_sweep
-from benchmark.plan.spec import RunSpec, load_method, read_spec
+from benchmark.plan.spec import RunSpec, check_sources, load_method, read_spec
 from benchmark.records import RunFolder, RunView, State, glance, scan, view
 from benchmark.track.mirroring import Mirroring, parse_trackers
 
@@ -151,10 +151,13 @@ def _as_started(runs: Sequence[RunView], given: Mapping[str, Any]) -> list[Work]
     for run in runs:
         record = latest.get(str(run.folder.path.absolute().relative_to(out.absolute())))
         options = (record.options if record else LaunchOptions()).changed(given)
-        known = record.known if record and options == record.options else None
+        known = record.known if record and replace(options, trust=False) == record.options else None
         work = Work(options, (), record.sweep if record else "", known)
         with problems.collect():
-            groups.setdefault(repr(work), (work, []))[1].append(read_spec(run.folder))
+            spec = read_spec(run.folder)
+            if not options.trust:
+                check_sources(spec, run.folder)
+            groups.setdefault(repr(work), (work, []))[1].append(spec)
     problems.raise_any()
     return [replace(work, specs=specs) for work, specs in groups.values() if specs]
 

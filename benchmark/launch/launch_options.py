@@ -53,6 +53,9 @@ class LaunchOptions:
     out: Annotated[Path, Option("Folder of the runs.")] = Path("runs")
     data_root: Annotated[Path | None, Option("Folder with one folder for each data set; else $BENCH_DATA.")] = None
     force: Annotated[bool, Option("Train again what is done.")] = False
+    trust: Annotated[bool, Option("Import plugin files that lie in the folder of runs, whoever put them there.")] = (
+        False
+    )
     mix_threads: Annotated[
         bool, Option("Go on with runs trained so far with another number of CPU threads; their numbers are of neither.")
     ] = False

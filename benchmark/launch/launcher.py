@@ -15,8 +15,8 @@ from multiprocessing.connection import wait
 from types import ModuleType
 from typing import Any
 
-from benchmark.plan.spec import RunSpec
-from benchmark.records import RunFolder, State, machine, write_atomic
+from benchmark.plan.spec import RunSpec, keep_spec
+from benchmark.records import RunFolder, State, machine
 from benchmark.train.attempt import BUSY, STOP_SIGNAL, Attempt
 
 PRELOADED = [
@@ -245,7 +245,7 @@ def gpu_number(device: str) -> str:
 def cancel(spec: RunSpec, folder: RunFolder, cause: str = "cancelled") -> None:
     """Record that a run is cancelled."""
     status = folder.last_status()
-    write_atomic(folder.path / "spec.yaml", spec.to_yaml().encode())
+    keep_spec(spec, folder)
     status = replace(status, dataset=spec.dataset.label, method=spec.method.label, seed=spec.seed)
     words = f"{cause}; bench retry lets it go on"
     folder.write_status(replace(status, state=State.CANCELLED, cause=words, updated=time.time()))

@@ -16,7 +16,7 @@ from typing import Any
 from benchmark.errors import UserError
 from benchmark.launch.launch_options import LaunchOptions
 from benchmark.plan.spec import RunSpec
-from benchmark.records import RunFolder, to_json, write_atomic
+from benchmark.records import to_json, write_atomic
 from benchmark.settings import Settings, parse_settings
 
 FOLDER = ".sweeps"
@@ -50,23 +50,18 @@ def write_sweep(options: LaunchOptions, known: Mapping[str, Any], specs: Sequenc
     """
     out, created = options.out, time.time()
     for spec in specs:
-        write_spec(spec, RunFolder(spec.folder(out)))
+        path, content = spec.folder(out) / "spec.yaml", spec.to_yaml().encode()
+        if not path.exists() or path.read_bytes() != content:  # a plugin file may have moved
+            write_atomic(path, content)
     record = SweepRecord(
         created=created,
         sweep=sweep,
-        options=replace(options, out=Path(), force=False, detach=False, mix_threads=False),
+        options=replace(options, out=Path(), force=False, detach=False, mix_threads=False, trust=False),
         known=dict(known),
         runs=[str(spec.folder(out).relative_to(out)) for spec in specs],
     )
     name = time.strftime("%Y%m%d-%H%M%S-", time.localtime(created)) + secrets.token_hex(4)
     write_atomic(out / FOLDER / options.engine / f"{name}.json", to_json(record.model_dump(mode="json")))
-
-
-def write_spec(spec: RunSpec, folder: RunFolder) -> None:
-    """Create the folder of a planned run before any process works on it; what is there already stays."""
-    path = folder.path / "spec.yaml"
-    if not path.exists():
-        write_atomic(path, spec.to_yaml().encode())
 
 
 def read_sweeps(out: Path) -> list[SweepRecord]:

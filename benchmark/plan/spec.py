@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +14,8 @@ import yaml
 
 from benchmark.errors import Problem, UserError
 from benchmark.protocol import Recipe
-from benchmark.records import RecordError, RunFolder, old_run_paths, run_path
-from benchmark.registry import DATASETS, METHODS, Kind, Plugin
+from benchmark.records import RecordError, RunFolder, old_run_paths, run_path, write_atomic
+from benchmark.registry import DATASETS, METHODS, Kind, Plugin, file_digest
 from benchmark.settings import Settings, parse_settings
 from benchmark.versions import NUMERICS
 
@@ -43,6 +44,8 @@ class PluginSpec(Settings):
     """Version of its numbers, raised by those of its parts."""
     code: str
     """Digest of what of its code is outside the package, where no version is raised; else empty."""
+    file: str = ""
+    """Digest of the file alone where `source` is one: what is compared before anything is imported."""
 
 
 class RunSpec(Settings):
@@ -67,7 +70,8 @@ class RunSpec(Settings):
     @property
     def id(self) -> str:
         """A digest of what changes the numbers: not paths, labels, devices or workers."""
-        hidden: Any = {"method": {"label", "source", "attribute"}, "dataset": {"label", "source", "attribute"}}
+        aside = {"label", "source", "attribute", "file"}
+        hidden: Any = {"method": aside, "dataset": aside}
         content = json.dumps(self.model_dump(mode="json", exclude=hidden), sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:ID_LENGTH]
 
@@ -102,6 +106,17 @@ def read_spec(folder: RunFolder) -> RunSpec:
         advice = "Give the command again that made it."
         raise UserError(Problem(where, "a sound spec.yaml", str(error), advice)) from None
     return parse_settings(RunSpec, content, where)
+
+
+def keep_spec(spec: RunSpec, folder: RunFolder) -> None:
+    """Write what a run is into its folder, unless a sound file says the same there already.
+
+    That one was written by the plan, and names the plugin file of the user where a job on a cluster has a copy of it.
+    """
+    with suppress(UserError):
+        if read_spec(folder).id == spec.id:
+            return
+    write_atomic(folder.path / "spec.yaml", spec.to_yaml().encode())
 
 
 @cache
@@ -139,6 +154,7 @@ def _load(kind: Kind, used: PluginSpec, spec: RunSpec) -> tuple[type[Any], Any]:
         UserError: when its numbers or the core's are of another version than the run was planned with.
     """
     plugin = Plugin(kind, used.name, used.source, used.attribute)
+    _check_source(plugin, used)
     loaded = plugin.load()
     config = parse_settings(loaded.Config, used.config, f"{kind.singular} {used.name}")
     where, advice = f"{kind.singular} {used.name}", "Give the command again to train with the code as it is now."
@@ -155,6 +171,54 @@ def _load(kind: Kind, used: PluginSpec, spec: RunSpec) -> tuple[type[Any], Any]:
     if problems:
         raise UserError(*problems)
     return loaded, config
+
+
+def _check_source(plugin: Plugin, used: PluginSpec) -> None:
+    """Raise `UserError` unless what is about to be imported is what the run was planned with.
+
+    A spec may have come from anybody, and importing a module runs it: so only plugins that are installed under that
+    name are imported, and of files only those with the code that was planned.
+    """
+    where, advice = f"{plugin.kind.singular} {used.name}", "Give the command again to train with the code as it is now."
+    if not plugin.is_file:
+        known = plugin.kind.known().get(used.name)
+        if known is None or (known.source, known.attribute) != (used.source, used.attribute):
+            expected = f"its module, {known.source}" if known else "an installed plugin of that name"
+            raise UserError(Problem(where, expected, repr(used.source), advice))
+        return
+    try:
+        now = file_digest(Path(used.source))
+    except (OSError, SyntaxError, ValueError, RecursionError) as error:
+        words = f"{type(error).__name__}: {error}"
+        raise UserError(Problem(where, "a module that imports", words, f"Fix {used.source}.")) from None
+    if now != (used.file or used.code):
+        raise UserError(Problem(where, "the code that the run was planned with", "other code", advice))
+
+
+def check_sources(spec: RunSpec, folder: RunFolder) -> None:
+    """Raise `UserError` for each plugin file of a run that lies in the output folder, or where that is not known.
+
+    Whoever gives away a folder of runs could have put it there.
+    """
+    out, problems = _out_of(spec, folder.path.resolve()), []
+    for kind, used in ((METHODS, spec.method), (DATASETS, spec.dataset)):
+        source = Path(used.source).resolve()
+        if used.source.endswith(".py") and (out is None or source.is_relative_to(out)):
+            advice = "Look at it, and give --trust if it may be run."
+            problems.append(
+                Problem(f"{kind.singular} {used.name}", "code outside the folder of runs", str(source), advice)
+            )
+    if problems:
+        raise UserError(*problems)
+
+
+def _out_of(spec: RunSpec, path: Path) -> Path | None:
+    """Return the output folder that a run's folder is in: the highest that its names allow, None if they allow none."""
+    names = (spec.dataset.name, spec.method.name)
+    for up in (3, 2):
+        if len(path.parents) > up and (path.parents[up - 1].name, path.parents[up - 2].name) == names:
+            return path.parents[up]
+    return None
 
 
 def data_folder(data_root: Path | None, kind: type[Dataset], name: str) -> Path | None:

@@ -13,7 +13,7 @@ from benchmark.errors import Problem, Problems, UserError, nearest
 from benchmark.plan.spec import PluginSpec, RunSpec, data_folder
 from benchmark.plan.typed import parse_assignments, parse_bracketed, parse_seeds
 from benchmark.protocol import Protocol, Recipe, load_protocol
-from benchmark.registry import DATASETS, METHODS, Plugin
+from benchmark.registry import DATASETS, METHODS, Plugin, file_digest
 from benchmark.settings import Settings, check_settings, label, parse_settings
 from benchmark.versions import NUMERICS
 
@@ -73,6 +73,7 @@ class _Choice:
             config=config.model_dump(mode="json"),
             version=self.plugin.version(self.kind, config.parts),
             code=self.plugin.code(self.kind, config.parts),
+            file=file_digest(Path(self.plugin.source)) if self.plugin.is_file else "",
         )
 
 

@@ -13,7 +13,7 @@ from benchmark.data import TaskSpec
 from benchmark.errors import Problem, UserError
 from benchmark.method import Method
 from benchmark.metrics import HEADLINE
-from benchmark.plan.spec import RunSpec, build_dataset, read_spec
+from benchmark.plan.spec import RunSpec, build_dataset, check_sources, read_spec
 from benchmark.records import Evaluation, Record, RunFolder
 from benchmark.robustness import missing_modalities, noisy_inputs
 from benchmark.robustness.missing_modalities import moments_of
@@ -40,6 +40,8 @@ class Evaluator:
 
     data_root: Path | None
     device: torch.device
+    trust: bool = False
+    """Import plugin files that lie in the folder of runs."""
     _loaded: tuple[str, _Data] | None = None
 
     def evaluate(self, folder: RunFolder) -> None:
@@ -52,6 +54,8 @@ class Evaluator:
         """
         record = folder.read_record()
         spec = read_spec(folder)
+        if not self.trust:
+            check_sources(spec, folder)
         repeat_exactly(spec.recipe)  # as in training
         data = self._data(spec)
         method = restore_method(spec, data.task, folder.checkpoints / f"{BEST_VALID.name}.pt", self.device)

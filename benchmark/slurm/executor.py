@@ -16,9 +16,8 @@ from typing import Any
 from benchmark.errors import Problem, UserError
 from benchmark.launch.executors import Executor, quiet
 from benchmark.launch.launch_options import LaunchOptions
-from benchmark.launch.sweep_record import write_spec
 from benchmark.plan.snapshot import Snapshot, take_snapshot
-from benchmark.plan.spec import RunSpec
+from benchmark.plan.spec import RunSpec, keep_spec
 from benchmark.records import RunFolder, RunView, State, Status
 from benchmark.registry import DATASETS, METHODS
 from benchmark.settings import Settings, parse_settings
@@ -145,7 +144,7 @@ class SlurmExecutor(Executor):
             found = RunFolder(self.options.out / folder)
             if found.path.exists() and not found.is_alive():
                 found.clear()
-                write_spec(spec, found)
+                keep_spec(spec, found)
 
     def _look(self, unfinished: Mapping[str, RunSpec]) -> dict[str, RunSpec]:
         """Submit what no job works on, and return what is still unfinished."""

@@ -26,9 +26,9 @@ from benchmark.data import Dataset
 from benchmark.errors import Problem, UserError
 from benchmark.metrics import FUSED, HEADLINE
 from benchmark.plan.snapshot import code_version
-from benchmark.plan.spec import RunSpec, build_dataset, load_method
+from benchmark.plan.spec import RunSpec, build_dataset, keep_spec, load_method
 from benchmark.protocol import Recipe
-from benchmark.records import Epoch, RunFolder, State, Status, machine, write_atomic
+from benchmark.records import Epoch, RunFolder, State, Status, machine
 from benchmark.rules import BEST_VALID, LAST
 from benchmark.train.attempt import BUSY, STOP_SIGNAL, Attempt
 from benchmark.train.cost import start_memory
@@ -134,7 +134,7 @@ def describe(error: Exception) -> str:
 def _start(spec: RunSpec, folder: RunFolder, attempt: Attempt) -> Status:
     before = folder.last_status()
     ends = (*before.ends, before.cause or f"no word from {before.host}") if before.attempts else ()
-    write_atomic(folder.path / "spec.yaml", spec.to_yaml().encode())
+    keep_spec(spec, folder)
     folder.write("env.json", environment(attempt.device))
     now = time.time()
     status = Status(
