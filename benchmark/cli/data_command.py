@@ -29,11 +29,18 @@ MAX_EXAMPLES = 3
 def unpack(
     archive: Annotated[Path, typer.Argument(help="A zip or tar archive.")],
     folder: Annotated[Path, typer.Argument(help="A folder that does not exist yet, e.g. data/cremad.")],
+    encoding: Annotated[
+        str | None, typer.Option(help="Of a zip's names that do not say theirs. Default UTF-8 or GBK if they fit.")
+    ] = None,
 ) -> None:
-    """Unpack an archive, all of it or nothing: an entry that leads out of the folder is refused and named."""
+    """Unpack an archive, all of it or nothing: an entry that leads out of the folder is refused and named.
+
+    So are damaged and encrypted archives, links that do not end at a file or folder of the archive, and what unpacks
+    to more than 200 times its size (1 GiB is always allowed).
+    """
     from benchmark.inputs.archives import unpack as unpack_archive
 
-    unpack_archive(archive, folder)
+    unpack_archive(archive, folder, encoding)
     num_files = sum(path.is_file() for path in folder.rglob("*"))
     open_console().print(f"{num_files} files in {folder}", soft_wrap=True, markup=False)
 
