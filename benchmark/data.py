@@ -188,7 +188,10 @@ class Dataset(ABC):
 
     @abstractmethod
     def split(self, samples: Samples, valid_share: float) -> Split:
-        """Divide the samples. Where no validation split is published, hold out `valid_share` of train (`hold_out`)."""
+        """Divide the samples. Where no validation split is published, hold out `valid_share` of train (`hold_out`).
+
+        With a share of 0 all of the official train part trains, and validation has what is published beside it, if any.
+        """
 
     @property
     def published(self) -> Mapping[str, int | Mapping[str, int]]:
@@ -232,13 +235,15 @@ def hold_out(train: Index, labels: Tensor, share: float, groups: Sequence[str] |
     Args:
         train: indices of the training samples.
         labels: class of every sample (N,).
-        share: part that goes to validation, in (0, 1).
+        share: part that goes to validation, in [0, 1); 0 for none.
         groups: if given, a group name for every sample (speaker, actor): no group is on both sides.
             Otherwise the division is stratified by class.
 
     Raises:
         UserError: when the training samples are too few for the share.
     """
+    if not share:
+        return np.sort(train), np.array([], dtype=np.int64)
     from sklearn.model_selection import GroupShuffleSplit, StratifiedShuffleSplit
 
     seed = seed_of("validation") % 2**32

@@ -96,8 +96,9 @@ class Recipe(Settings):
     eval_batch_size: int = Field(default=256, ge=1)
     optimizer: Annotated[Sgd | Adam, Field(discriminator="kind")]
     schedule: Annotated[Constant | Steps | Cosine, Field(discriminator="kind")] = Constant()
-    valid_share: float = Field(default=0.15, gt=0, lt=1)
-    """Part of train that validation takes where none is published."""
+    valid_share: float = Field(default=0.15, ge=0, lt=1)
+    """Part of train that validation takes where none is published. 0: all of train trains, also what a published
+    division takes from train to validate on; rules that look at validation are then not defined (n/a)."""
     drop_last: bool = False
     """Drop the last, smaller training batch. Validation and test never drop a sample."""
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"

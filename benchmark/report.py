@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from benchmark.records import RunView, State, write_atomic
+from benchmark.rules import BEST_VALID, RULES, Rule
 from benchmark.tables.table import FAILED, MISSING, UNSUPPORTED, Table
 from benchmark.versions import NUMERICS
 
@@ -87,6 +88,15 @@ class Comparison:
         return list(dict.fromkeys(m for run in self.runs if run.record for m in run.record.modalities))
 
     @property
+    def kept(self) -> Rule:
+        """The rule whose models are kept, probed and evaluated: the last epoch's where nothing was held out."""
+        return next((run.record.kept for run in self.runs if run.record), BEST_VALID)
+
+    def is_defined(self, rule: str) -> bool:
+        """Return whether a selection rule can choose an epoch of these runs."""
+        return all(run.record.is_defined(rule) for run in self.runs if run.record)
+
+    @property
     def num_seeds(self) -> str:
         """Finished runs of a method, or the range over methods: `3`, `0 to 3`."""
         counts = sorted({sum(run.record is not None for run in self.of(method)) for method in self.methods})
@@ -112,6 +122,8 @@ class Comparison:
             done = sum(run.record is not None for run in self.runs)
             lines.insert(0, f"Partial: {done} of {len(self.runs)} runs are finished.")
         lines += [f"n/a {method}: {reason.rstrip('.')}." for method, reason in sorted(self.unsupported.items())]
+        if undefined := [rule.label for rule in RULES.values() if not self.is_defined(rule.name)]:
+            lines.append(f"n/a {', '.join(undefined)}: all of train trains, so there are no samples to validate on.")
         if self.stale:
             lines.append(f"{self.stale} older runs of the same settings are left out.")
         if self.runs and (numerics := self.runs[0].spec["numerics"]) != NUMERICS:

@@ -6,7 +6,7 @@ records without it show a dash.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -38,8 +38,13 @@ class Rule:
     about: str
     key: Callable[[Scored], tuple[float, ...]]
     """What to maximise over the epochs; the first one wins a tie."""
-    honest: bool = True
-    """Whether it never looks at test."""
+    looks_at: str = ""
+    """The split that decides: `valid`, `test`, or empty for none."""
+
+    @property
+    def honest(self) -> bool:
+        """Whether it never looks at test."""
+        return self.looks_at != "test"
 
     @property
     def dagger(self) -> str:
@@ -56,6 +61,7 @@ BEST_VALID = Rule(
     "best valid",
     "highest fused validation accuracy, ties by lower validation loss",
     lambda one: (one.score("valid", FUSED, ACCURACY.name), -one.score("valid", FUSED, LOSS.name)),
+    looks_at="valid",
 )
 LAST = Rule("last", "last", "the last epoch", lambda one: (one.epoch,))
 ORACLE_TEST = Rule(
@@ -63,11 +69,24 @@ ORACLE_TEST = Rule(
     "oracle",
     "highest fused test accuracy, as much of the literature does",
     lambda one: (one.score("test", FUSED, ACCURACY.name),),
-    honest=False,
+    looks_at="test",
 )
 
 RULES = {rule.name: rule for rule in (BEST_VALID, LAST, ORACLE_TEST)}
 """{name: rule}, in the order of their columns. All are computed in every run."""
+
+
+def needs_validation(name: str) -> bool:
+    """Return whether a rule is not defined where training leaves no samples to validate on."""
+    return name in RULES and RULES[name].looks_at == "valid"
+
+
+def kept(names: Container[str]) -> Rule:
+    """Return the rule whose model is kept and evaluated, from the rules of a run: the last epoch's without validation.
+
+    Whatever shows that model says which rule it is.
+    """
+    return BEST_VALID if BEST_VALID.name in names else LAST
 
 
 def title(name: str) -> str:

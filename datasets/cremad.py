@@ -109,7 +109,11 @@ class CremaD(AudioVisual):
 
     def split(self, samples: Samples, valid_share: float) -> Split:
         if self.config.split == "official":
-            return super().split(samples, valid_share)
+            split = super().split(samples, valid_share)
+            if valid_share:
+                return split
+            whole = np.sort(np.concatenate([split.train, split.valid]))  # the published validation is part of train
+            return Split(whole, whole[:0], split.test)
         actors = [actor_of(name) for name in samples.ids]
         is_test = np.isin(actors, held_out_actors())
         train, valid = hold_out(np.flatnonzero(~is_test), samples.labels, valid_share, actors)

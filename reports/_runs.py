@@ -10,6 +10,7 @@ import numpy as np
 
 from benchmark.records import Record
 from benchmark.report import Comparison
+from benchmark.rules import BEST_VALID
 from benchmark.tables.table import MISSING, Cell
 
 from ._histories import History
@@ -26,6 +27,11 @@ def seeds_of(comparison: Comparison, done: Collection[Path]) -> str:
     """Return how many runs of a method are among those in `done`, or the range over methods: `3`, `0 to 3`."""
     counts = sorted({sum(run.folder.path in done for run in comparison.of(m)) for m in comparison.methods})
     return str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+
+
+def chosen_how(comparison: Comparison) -> str:
+    """Say at which epoch the models stand that are kept and evaluated."""
+    return "epoch chosen on validation" if comparison.kept is BEST_VALID else f"{comparison.kept.label} epoch"
 
 
 def passes(record: Record, history: History) -> float | None:

@@ -96,7 +96,7 @@ def accuracy(run: RunView, rule: str, head: str) -> float | None:
 
 
 def probe(run: RunView, modality: str) -> float | None:
-    """Return the test accuracy (%) of a linear probe of the frozen encoder, at the best valid epoch."""
+    """Return the test accuracy (%) of a linear probe of the frozen encoder that is kept."""
     # not at the epoch of the rule: no encoder is kept for the epoch that is best on test
     found = run.probe(modality)
     return None if found is None else HEADLINE.scale * found
@@ -114,7 +114,8 @@ def notes(comparison: Comparison, columns: Sequence[str]) -> list[str]:
     if "Δ" in columns:
         lines.append("Δ: fused less that of the method with no setting changed, in points, over common seeds.")
     lines.append(
-        "own: the method's own logits of a modality; probe: linear classifier on the frozen encoder, best valid."
+        "own: the method's own logits of a modality; probe: linear classifier on the frozen encoder, "
+        f"{comparison.kept.label}."
     )
     if "classifiers" in columns:
         lines.append("classifiers: as trained in the last epoch. parameters: after it, with what was added at its end.")

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from benchmark.metrics import HEADLINE, LOSS
 from benchmark.records import RunView
 from benchmark.report import Artifact, Comparison, Report, render, slug
-from benchmark.tables.table import Column, Table
+from benchmark.rules import BEST_VALID
+from benchmark.tables.table import MISSING, UNSUPPORTED, Column, Table
 
 from ._histories import Array, History, histories
 from ._runs import agreed, cell, methods_of
@@ -99,6 +100,7 @@ def equal_budget(comparison: Comparison) -> Table:
         for method in methods_of(comparison)
     }
     whole = [method for method in comparison.methods if all(map(reads_all, comparison.of(method)))]
+    blank = MISSING if comparison.is_defined(BEST_VALID.name) else UNSUPPORTED
     limits = budgets([found[method] for method in whole if found[method]])
     columns = [Column("training (s)", "whole run", rank=False), Column("passes", "whole run", rank=False)]
     columns.append(Column("fused", "whole run"))
@@ -115,7 +117,7 @@ def equal_budget(comparison: Comparison) -> Table:
             counts = [affordable((one.seconds, one.samples)[which], limits[which]) if limits else 0 for one in runs]
             values.append(agreed([float(count) for count in counts]))
             values.append([one.reached(count) for one, count in zip(runs, counts, strict=True)])
-        rows.append((method, [cell(comparison, method, one) for one in values]))
+        rows.append((method, [cell(comparison, method, one, blank) for one in values]))
     caption = f"{comparison.title}: fused test accuracy (%) at equal budget, mean ± std over seeds"
     return Table(caption, columns, rows, notes(comparison, limits)).ranked()
 

@@ -10,7 +10,7 @@ from benchmark.metrics import FUSED, HEADLINE, METRICS, PROBE, Metric, present
 from benchmark.records import RunView
 from benchmark.report import Artifact, Comparison, Report, render, slug
 from benchmark.rules import BEST_VALID, ORACLE_TEST, RULES, Rule, dagger
-from benchmark.tables.table import Cell, Column, Mark, Table
+from benchmark.tables.table import MISSING, UNSUPPORTED, Cell, Column, Mark, Table
 
 from ._answers import Score
 from ._bootstrap import resamples_for
@@ -62,19 +62,24 @@ def fused(comparison: Comparison, metrics: Sequence[Metric] = (HEADLINE,)) -> Ta
     return Table(caption, columns, _rows(comparison, cells), notes([comparison]))
 
 
-def unimodal(comparison: Comparison, rules: Sequence[Rule] = (BEST_VALID,)) -> Table:
-    """Return each modality's accuracy: by the method's own logits, and by a linear probe of its encoder."""
+def unimodal(comparison: Comparison, rules: Sequence[Rule] = ()) -> Table:
+    """Return each modality's accuracy: by the method's own logits, and by a linear probe of its encoder.
+
+    Args:
+        comparison: the runs.
+        rules: which epochs; by default that of the models that are kept.
+    """
     columns, cells = [], []
+    kept = comparison.kept
     for modality in comparison.modalities:
-        for rule in rules:
+        for rule in rules or (kept,):
             columns.append(Column(f"own, {rule.title}", modality))
             cells.append(column(comparison, (rule.name, modality, HEADLINE.name)))
         columns.append(Column(PROBE, modality))
-        cells.append(column(comparison, (BEST_VALID.name, modality, PROBE)))
+        cells.append(column(comparison, (kept.name, modality, PROBE)))
     caption = f"{comparison.title}: test accuracy of each modality (%), mean ± std over seeds"
     about_probe = (
-        f"probe: linear classifier on the frozen encoder, {BEST_VALID.label} epoch; unmarked, as its answers are not"
-        " kept."
+        f"probe: linear classifier on the frozen encoder, {kept.label} epoch; unmarked, as its answers are not kept."
     )
     return Table(caption, columns, _rows(comparison, cells), [*notes([comparison]), about_probe])
 
@@ -101,7 +106,13 @@ def cell(comparison: Comparison, method: str, score: Score) -> Cell:
     """Return a method's score as printed, or the symbol for why there is none."""
     found = [value(run, score) for run in comparison.of(method)]
     scale = scale_of(score[2])
-    return Cell(tuple(scale * one for one in found if one is not None), comparison.symbol(method))
+    return Cell(tuple(scale * one for one in found if one is not None), symbol(comparison, method, score[0]))
+
+
+def symbol(comparison: Comparison, method: str, rule: str) -> str:
+    """Return what stands for a score by a rule that there is none of: n/a also where the rule is not defined."""
+    why = comparison.symbol(method)
+    return UNSUPPORTED if why == MISSING and not comparison.is_defined(rule) else why
 
 
 def scale_of(metric: str) -> float:
@@ -132,7 +143,7 @@ def optimism(comparison: Comparison, method: str, metric: Metric) -> Cell:
         chosen, honest = (value(run, (rule.name, FUSED, metric.name)) for rule in rules)
         if chosen is not None and honest is not None:
             gaps.append(metric.scale * (chosen - honest))
-    return Cell(tuple(gaps), comparison.symbol(method))
+    return Cell(tuple(gaps), symbol(comparison, method, BEST_VALID.name))
 
 
 def notes(comparisons: Sequence[Comparison]) -> list[str]:

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from benchmark.metrics import HEADLINE
 from benchmark.records import MissingScores, RunView
 from benchmark.report import Artifact, Comparison, Report, render, render_figure, slug
-from benchmark.rules import BEST_VALID
 from benchmark.tables.table import MISSING, UNSUPPORTED, Cell, Column, Table
 
 from ._figures import PALETTE, add_legend, few_ticks, open_figure, width_of
@@ -105,10 +104,10 @@ def measures_of(comparison: Comparison, found: Found) -> dict[str, list[Measures
 
 
 def measure(run: RunView, history: History | None) -> Measures:
-    """Return the measures of a finished run, at the best valid epoch; the gradients' over all epochs."""
+    """Return the measures of a finished run, of the model that is kept; the gradients' over all epochs."""
     assert run.record is not None
     modalities, scale = run.record.modalities, HEADLINE.scale
-    own = {m: scale * found for m in modalities if (found := run.score(BEST_VALID.name, m)) is not None}
+    own = {m: scale * found for m in modalities if (found := run.score(run.record.kept.name, m)) is not None}
     probe = {m: scale * found for m in modalities if (found := run.probe(m)) is not None}
     encodes = frozenset(probe)
     norms = mean_norms(history, [m for m in modalities if m in encodes]) if history else {}
@@ -198,8 +197,8 @@ def contributions(comparison: Comparison, found: Found) -> Table:
         rows.append((method, cells))
     done = {path for path, one in found.items() if one.shapley}
     notes = [
-        f"n = {comparison.num_seeds} seeds, best valid epoch, test samples. own: the method's own logits; probe: a "
-        "linear classifier on the frozen encoder; gap: the best modality less the worst, in points.",
+        f"n = {comparison.num_seeds} seeds, {comparison.kept.label} epoch, test samples. own: the method's own logits; "
+        "probe: a linear classifier on the frozen encoder; gap: the best modality less the worst, in points.",
         "Shapley value: mean gain in fused accuracy when the modality joins, over all orders; absent modalities are "
         "zeros. They sum to the accuracy with all less that with none.",
         *not_evaluated(comparison, done),
@@ -225,7 +224,8 @@ def signals(comparison: Comparison, found: Found) -> Table:
         rows.append((method, cells))
     notes = [
         f"n = {comparison.num_seeds} seeds.",
-        "distance: between the centres of the modalities' L2-normalised test features at the best valid epoch (Liang "
+        "distance: between the centres of the modalities' L2-normalised test features at the "
+        f"{comparison.kept.label} epoch (Liang "
         "et al., NeurIPS 2022), in [0, 2]; over three modalities the mean of pairs; n/a where widths differ.",
         "gradient norm: of all of an encoder's parameters as its optimizer used them, mean over a few steps of each "
         "epoch; ratio: the largest over the smallest. n/a where a method leaves an encoder no gradient when a step "

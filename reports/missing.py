@@ -15,7 +15,7 @@ from benchmark.report import Artifact, Comparison, Report, render, render_figure
 from benchmark.tables.table import Column, Table
 
 from ._figures import Style, add_legend, draw_seeds, handles_of, open_figure, styles
-from ._runs import cell, methods_of, not_evaluated, seeds_of
+from ._runs import cell, chosen_how, methods_of, not_evaluated, seeds_of
 
 FILLS = {
     "zero": "zeros",
@@ -87,7 +87,7 @@ def summary(comparison: Comparison, found: Found, fill: str, single: Sequence[fl
 def notes(comparison: Comparison, found: Found, fill: str) -> list[str]:
     """Return what a reader must know: what was done, and for which runs it was not."""
     return [
-        f"n = {seeds_of(comparison, found)} seeds. Trained on complete inputs; epoch chosen on validation; columns "
+        f"n = {seeds_of(comparison, found)} seeds. Trained on complete inputs; {chosen_how(comparison)}; columns "
         f"give the share of test samples with a missing input, which is replaced by {FILLS[fill]}.",
         "any one missing: each affected sample lacks one modality, drawn uniformly. Every method meets the same holes.",
         *not_evaluated(comparison, found),

@@ -15,7 +15,7 @@ from benchmark.report import Artifact, Comparison, Report, render, render_figure
 from benchmark.tables.table import Column, Table
 
 from ._figures import Style, add_legend, draw_seeds, handles_of, open_figure, styles
-from ._runs import cell, methods_of, not_evaluated, seeds_of
+from ._runs import cell, chosen_how, methods_of, not_evaluated, seeds_of
 
 STRENGTHS = (0.0, 0.5, 1.0, 2.0, 4.0)
 """What the table shows where every modality is noisy."""
@@ -72,7 +72,7 @@ def summary(comparison: Comparison, found: Found) -> Table:
 def notes(comparison: Comparison, found: Found) -> list[str]:
     """Return what a reader must know: what was done, and for which runs it was not."""
     return [
-        f"n = {seeds_of(comparison, found)} seeds. Trained on clean inputs; epoch chosen on validation. Gaussian "
+        f"n = {seeds_of(comparison, found)} seeds. Trained on clean inputs; {chosen_how(comparison)}. Gaussian "
         "noise is added to what the encoders read; its strength is its standard deviation over the spread of the "
         "modality's training inputs, so that 1 is 0 dB, 2 is -6 dB and 4 is -12 dB.",
         "Tokens are replaced instead, with probability s²/(1 + s²) at strength s, by those of random training samples "

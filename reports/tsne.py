@@ -51,7 +51,7 @@ Looks = list[tuple[Any, str]]
 
 @dataclass(frozen=True)
 class Features:
-    """Test features of one run at the best valid epoch, on the samples that all runs share, in order of id."""
+    """Test features of one run, of the model that is kept, on the samples that all runs share, in order of id."""
 
     labels: NDArray[np.int64]
     """(N,)"""
@@ -164,7 +164,8 @@ def separation(comparison: Comparison, runs: Runs, notes: Sequence[str]) -> Tabl
             for score in (silhouette, knn):
                 scores = [score(one.of[modality], one.labels) for one in found if modality in one.of]
                 rows[method].append(Cell(tuple(value for value in scores if value is not None), symbol))
-    lines = ["Test features at the best valid epoch, each dimension standardised; not the two dimensions of the map."]
+    epoch = f"{comparison.kept.label} epoch"
+    lines = [f"Test features at the {epoch}, each dimension standardised; not the two dimensions of the map."]
     lines.append(f"silhouette: Euclidean, over classes. kNN: k = {NEIGHBOURS}, mean of {FOLDS} folds of the test set.")
     shown = len(first_seeds(comparison, runs))
     if shown > METHODS:

@@ -128,7 +128,7 @@ class Runs(Sequence[RunView]):
             for run in self
             for line in run.folder.read_history()
             for split in ("valid", "test")
-            for head, scores in line[split].items()
+            for head, scores in line.get(split, {}).items()
             for metric, value in scores.items()
         ]
         return pd.DataFrame(rows, columns=[*IDENTITY, "epoch", "split", "head", "metric", "value"])

@@ -16,7 +16,6 @@ from benchmark.errors import Problem, Problems, UserError, nearest
 from benchmark.method import Method
 from benchmark.plan.spec import build_dataset, check_sources, read_spec
 from benchmark.records import RecordError, RunFolder, RunView
-from benchmark.rules import BEST_VALID
 from benchmark.seeds import kept_generators
 from benchmark.train.restore import restore_method
 
@@ -76,6 +75,8 @@ def load_model(
 ) -> TrainedModel:
     """Return the model of a finished run at its best validation epoch, in eval mode.
 
+    Without validation (`valid_share: 0`) there is no such epoch, and it is the last one's (`Record.kept`).
+
     Args:
         run: one of `load(...)`, or the run's folder.
         data_root: folder of the data sets, for those whose transforms read something there; else `$BENCH_DATA`.
@@ -87,7 +88,7 @@ def load_model(
     """
     folder = run.folder if isinstance(run, RunView) else RunFolder(Path(run).expanduser())
     try:
-        folder.read_record()
+        record = folder.read_record()
     except RecordError as error:
         raise UserError(Problem(f"run {folder.path}", "a finished run", str(error), "Let it finish first.")) from None
     spec = read_spec(folder)
@@ -96,7 +97,7 @@ def load_model(
     dataset = build_dataset(spec, None if data_root is None else Path(data_root))
     target = torch.device(device)
     with kept_generators():
-        method = restore_method(spec, dataset.task, folder.checkpoints / f"{BEST_VALID.name}.pt", target)
+        method = restore_method(spec, dataset.task, folder.checkpoints / f"{record.kept.name}.pt", target)
     return TrainedModel(method.eval(), dataset, target)
 
 

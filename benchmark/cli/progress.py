@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from benchmark.cli.terminal import valid_score
 from benchmark.metrics import HEADLINE
 from benchmark.records import RunFolder, State, Status
 
@@ -64,9 +65,9 @@ class Progress:
             before = self.states.get(spec.id)
             if not self.live and before is not None and status.state is not before:
                 words = f"{status.state}: {spec.title}"
-                score = "" if status.metric is None else f", valid {HEADLINE.text(status.metric)} {HEADLINE.unit}"
+                score = f", valid {valid_score(status, HEADLINE.unit)}" if status.epoch else ""
                 self.console.print(
-                    words + (score or "") + (f", {status.cause}" if status.cause else ""), markup=False, soft_wrap=True
+                    words + score + (f", {status.cause}" if status.cause else ""), markup=False, soft_wrap=True
                 )
             self.states[spec.id] = status.state
 
@@ -77,9 +78,10 @@ class Progress:
         ranked = sorted(statuses, key=lambda item: ORDER.index(item[1].state))
         for spec, status in ranked[:ROWS]:
             epoch = f"{status.epoch}/{status.epochs}" if status.epochs else ""
-            metric = "" if status.metric is None else HEADLINE.text(status.metric)
             left = seconds(status.eta) if status.state is State.RUNNING else ""
-            table.add_row(Text(spec.title), Text(str(status.state), style=COLOURS[status.state]), epoch, metric, left)
+            table.add_row(
+                Text(spec.title), Text(str(status.state), style=COLOURS[status.state]), epoch, valid_score(status), left
+            )
         return Group(table, Text(self._footer(statuses)))
 
     def _footer(self, statuses: Sequence[tuple[RunSpec, Status]]) -> str:

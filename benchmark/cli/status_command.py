@@ -18,6 +18,7 @@ from rich.text import Text
 
 from benchmark.cli.options import RUNS, SOME_FAILED, Json, Out
 from benchmark.cli.terminal import console as open_console
+from benchmark.cli.terminal import valid_score
 from benchmark.metrics import HEADLINE
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def _table(runs: Sequence[RunView]) -> Table:
             Text(row["state"], style=COLOURS[state]),
             str(row["attempts"]),
             f"{row['epoch']}/{row['epochs']}",
-            "" if row["metric"] is None else HEADLINE.text(row["metric"]),
+            valid_score(run.status),
             seconds(run.status.eta) if state is State.RUNNING else "",
             Text(row["host"] + f" gpu {row['gpu']}" * bool(row["gpu"])) if state is State.RUNNING else "",
             Text(row["cause"]),

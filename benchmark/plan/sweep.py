@@ -14,6 +14,7 @@ from benchmark.plan.spec import PluginSpec, RunSpec, data_folder
 from benchmark.plan.typed import parse_assignments, parse_bracketed, parse_seeds
 from benchmark.protocol import Protocol, Recipe, load_protocol
 from benchmark.registry import DATASETS, METHODS, Plugin, file_digest
+from benchmark.rules import RULES, needs_validation
 from benchmark.settings import Settings, check_settings, label, parse_settings
 from benchmark.versions import NUMERICS
 
@@ -112,6 +113,8 @@ def plan(sweep: Sweep) -> Plan:
             with problems.collect():
                 recipe = protocol.resolve(name, choice.kind.recipe, recipe_changes) if protocol else None
             data = _describe(choice.spec(config), dataset, recipe)
+            if recipe:
+                _check_selection(data, dataset, recipe)
             chosen = [method.preset(name) for method in methods] if sweep.presets else methods
             runs += _runs_of(data, chosen, seeds, protocol, recipe, unsupported, problems)
     problems.raise_any()
@@ -150,6 +153,27 @@ def _split_digest(spec: PluginSpec, dataset: Dataset, fingerprint: str, valid_sh
 
     made_by = [NUMERICS, spec.name, spec.version, spec.code]
     return cached_text("splits", [made_by, spec.config, fingerprint, valid_share], measure)
+
+
+def _check_selection(data: _Data, dataset: Dataset, recipe: Recipe) -> None:
+    """Refuse a main table by a rule that looks at validation where there is none.
+
+    Raises:
+        UserError: naming the rules that need none.
+    """
+    if recipe.valid_share or not needs_validation(recipe.selection):
+        return
+
+    def count() -> str:
+        return str(len(dataset.split(dataset.load(), recipe.valid_share).valid))
+
+    made_by = [NUMERICS, data.spec.name, data.spec.version, data.spec.code]
+    if cached_text("validation", [made_by, data.spec.config, data.fingerprint, recipe.valid_share], count) != "0":
+        return  # published beside train
+    others = " or ".join(name for name in RULES if not needs_validation(name))
+    got = f"{recipe.selection} with valid_share 0 on {data.spec.label}, which leaves no samples to validate on"
+    advice = "Give protocol.valid_share a value above 0, or another protocol.selection."
+    raise UserError(Problem("protocol.selection", f"a rule that needs no validation, {others}", got, advice))
 
 
 def _runs_of(

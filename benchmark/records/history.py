@@ -11,7 +11,10 @@ from benchmark.records.record import Scores
 
 @dataclass(frozen=True)
 class Epoch:
-    """One line of a history, `{"epoch", "train", "valid", "test", "gradients", "lr", "samples"}`."""
+    """One line of a history, `{"epoch", "train", "valid", "test", "gradients", "lr", "samples"}`.
+
+    There is no `valid` where no samples were held out to validate on.
+    """
 
     line: Mapping[str, Any]
 
@@ -21,9 +24,14 @@ class Epoch:
         return int(self.line["epoch"])
 
     def scores(self, split: str) -> Scores:
-        """Return everything measured on a split, {head: {metric: value}}."""
-        found: Scores = self.line[split]
+        """Return everything measured on a split, {head: {metric: value}}; empty where it has no samples."""
+        found: Scores = self.line.get(split, {})
         return found
+
+    def measured(self, split: str, head: str, metric: str) -> float | None:
+        """Return a score on a split, None where it was not measured."""
+        found = self.scores(split).get(head, {}).get(metric)
+        return None if found is None else float(found)
 
     def score(self, split: str, head: str, metric: str) -> float:
         """Return a score on a split, `valid` or `test`.

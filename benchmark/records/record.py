@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmark.metrics import FUSED, HEADLINE
+from benchmark.rules import Rule, kept, needs_validation
 
 Scores = Mapping[str, Mapping[str, float]]
 """{"fused" or modality: {metric: value}}"""
@@ -85,6 +86,15 @@ class Record:
         if chosen is None:
             return None
         return (chosen.test if split == "test" else chosen.valid).get(head, {}).get(metric)
+
+    @property
+    def kept(self) -> Rule:
+        """The rule whose model, features and evaluations are kept: the last epoch's where there was no validation."""
+        return kept(self.rules)
+
+    def is_defined(self, rule: str) -> bool:
+        """Return whether a rule can choose an epoch of this run; one that looks at validation cannot without any."""
+        return rule in self.rules or self.num_samples.valid > 0 or not needs_validation(rule)
 
     def probe(self, rule: str, modality: str) -> float | None:
         """Return the test accuracy of a linear classifier on a frozen encoder; None where there is none."""

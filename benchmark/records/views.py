@@ -15,7 +15,6 @@ from benchmark.records.files import RunFolder
 from benchmark.records.history import Epoch
 from benchmark.records.record import Record, RecordError
 from benchmark.records.status import State, Status
-from benchmark.rules import BEST_VALID
 
 if TYPE_CHECKING:
     import numpy as np
@@ -70,9 +69,14 @@ class RunView:
         """
         return None if self.record is None else self.record.score(rule, head, metric, split)
 
-    def probe(self, modality: str, rule: str = BEST_VALID.name) -> float | None:
-        """Return the test accuracy of a linear classifier on a modality's frozen encoder; None where there is none."""
-        return None if self.record is None else self.record.probe(rule, modality)
+    def probe(self, modality: str, rule: str | None = None) -> float | None:
+        """Return the test accuracy of a linear classifier on a modality's frozen encoder; None where there is none.
+
+        Args:
+            modality: whose encoder.
+            rule: name of a selection rule; by default that of the model that is kept (`Record.kept`).
+        """
+        return None if self.record is None else self.record.probe(rule or self.record.kept.name, modality)
 
     def predictions(self, rule: str) -> Predictions:
         """Return ids and labels (N,) and logits {head: (N, K)} of the test samples at the epoch that a rule chose.
@@ -94,7 +98,7 @@ class RunView:
         return self.predictions(rule).logits
 
     def embeddings(self) -> Embeddings:
-        """Return ids and labels (N,) and features {modality: (N, D)} of the test samples, where validation chose.
+        """Return ids and labels (N,) and features {modality: (N, D)} of the test samples, of the model that is kept.
 
         Raises:
             OSError, ValueError: when there are none, or they are damaged.

@@ -18,7 +18,6 @@ from benchmark.records import Evaluation, Record, RunFolder
 from benchmark.robustness import missing_modalities, noisy_inputs
 from benchmark.robustness.missing_modalities import moments_of
 from benchmark.robustness.noisy_inputs import Noise, tokens_of
-from benchmark.rules import BEST_VALID
 from benchmark.seeds import seed_everything
 from benchmark.train.execute import load_planned, repeat_exactly
 from benchmark.train.restore import restore_method
@@ -45,7 +44,7 @@ class Evaluator:
     _loaded: tuple[str, _Data] | None = None
 
     def evaluate(self, folder: RunFolder) -> None:
-        """Evaluate the best-valid model of a finished run and write what is found into its folder.
+        """Evaluate the model of a finished run that is kept (`Record.kept`) and write what is found into its folder.
 
         Raises:
             RecordError: when the run's own files cannot be read.
@@ -58,7 +57,7 @@ class Evaluator:
             check_sources(spec, folder)
         repeat_exactly(spec.recipe)  # as in training
         data = self._data(spec)
-        method = restore_method(spec, data.task, folder.checkpoints / f"{BEST_VALID.name}.pt", self.device)
+        method = restore_method(spec, data.task, folder.checkpoints / f"{record.kept.name}.pt", self.device)
         for found in _measure(method, data, spec):
             _check_record(folder, record, found)
             found.write(folder, record.id)
@@ -84,13 +83,13 @@ def _measure(method: Method, data: _Data, spec: RunSpec) -> Iterator[Evaluation]
 
 def _check_record(folder: RunFolder, record: Record, evaluation: Evaluation) -> None:
     """Refuse a checkpoint that, on inputs as they are, does not score what the record says."""
-    expected = record.score(BEST_VALID.name)
+    expected = record.score(record.kept.name)
     for row in evaluation.untouched():
         found = getattr(row, HEADLINE.name)
         if found != expected:
             raise UserError(
                 Problem(
-                    str(folder.checkpoints / f"{BEST_VALID.name}.pt"),
+                    str(folder.checkpoints / f"{record.kept.name}.pt"),
                     f"the record's test {HEADLINE.words} {expected:.6f} with nothing missing",
                     f"{found:.6f}",
                     "Use the device that it was trained on, or train again: bench run --force.",

@@ -11,9 +11,9 @@ from typing import Any
 
 from benchmark.metrics import FUSED, HEADLINE
 from benchmark.records import RunView, State
-from benchmark.rules import BEST_VALID, RULES
+from benchmark.rules import BEST_VALID, RULES, needs_validation
 from benchmark.site.reading import dig, number
-from benchmark.tables.table import FAILED, MISSING
+from benchmark.tables.table import FAILED, MISSING, UNSUPPORTED
 
 DAMAGED = "damaged"
 """Shown as the state of a run whose files cannot be read."""
@@ -46,6 +46,8 @@ class Row:
     """Seconds left of a running run."""
     scores: tuple[float | None, ...]
     """Fused test accuracy by each selection rule."""
+    blanks: tuple[str, ...]
+    """What is shown in place of each of them that there is none of."""
     own: tuple[tuple[str, float], ...]
     """(modality, test accuracy of its own logits), by the rule of the main table."""
     seconds: float | None
@@ -62,6 +64,11 @@ class Row:
     @property
     def title(self) -> str:
         return f"{self.dataset} {self.method} s{self.seed}"
+
+    @property
+    def lacks_validation(self) -> bool:
+        """Whether the run holds nothing out to validate on."""
+        return UNSUPPORTED in self.blanks
 
     @property
     def blank(self) -> str:
@@ -99,11 +106,24 @@ def summarise(run: RunView, root: Path, history: Sequence[Mapping[str, Any]]) ->
         epochs=int(number(run.status.epochs) or number(dig(run.spec, "recipe", "epochs")) or 0),
         eta=_eta(run) if state == State.RUNNING else None,
         scores=tuple(number(run.score(rule)) for rule in RULES),
+        blanks=tuple(blank(rule, state, history) for rule in RULES),
         own=_own(run, selection),
         seconds=number(run.record.seconds.total) if run.record else None,
         curve=tuple(value for value in curve if value is not None),
         chosen=int(chosen) if chosen is not None and 0 <= chosen < len(curve) and None not in curve else None,
     )
+
+
+def blank(rule: str, state: str, history: Sequence[Mapping[str, Any]]) -> str:
+    """Return what is shown in place of a score: n/a by a rule that looks at validation where a run has none."""
+    if state == State.FAILED:
+        return FAILED
+    return UNSUPPORTED if needs_validation(rule) and lacks_validation(history) else MISSING
+
+
+def lacks_validation(history: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether epochs are finished, none of which was measured on validation."""
+    return bool(history) and all(dig(line, "valid") is None for line in history)
 
 
 def page_of(run: RunView, root: Path) -> str:

@@ -9,18 +9,19 @@ from typing import Any
 
 from benchmark.metrics import FUSED, HEADLINE, Metric, present
 from benchmark.records import RunView, Samples, Seconds
-from benchmark.rules import RULES
+from benchmark.rules import BEST_VALID, RULES
 from benchmark.site.command import reproduce, typed
 from benchmark.site.curve_data import Curves, curves
 from benchmark.site.predictions import as_data
 from benchmark.site.reading import flatten, number, read_env, read_history, read_log
 from benchmark.site.rows import Row
+from benchmark.tables.table import MISSING, UNSUPPORTED
 
 MOST_LETTERS = 2000
 """Most letters of one value of the settings or of the environment."""
 
-Score = tuple[Metric, float | None]
-"""What a run is scored by, and its score."""
+Score = tuple[Metric, float | None, str]
+"""What a run is scored by, its score, and what is shown where there is none."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ class RunPage:
     attempts: Sequence[str]
     log: str
     log_is_cut: bool
+    kept: str
+    """The rule whose model is probed, as printed."""
     metrics: Sequence[Metric]
     """Those that have columns."""
 
@@ -82,6 +85,7 @@ def gather(run: RunView, row: Row) -> RunPage:
         attempts=_attempts(run),
         log=log,
         log_is_cut=log_is_cut,
+        kept=(run.record.kept if run.record else BEST_VALID).label,
         metrics=_metrics(run),
     )
 
@@ -135,9 +139,10 @@ def _scores(run: RunView) -> list[tuple[str, list[Score]]]:
     if not run.record:
         return []
     rows, metrics = [], _metrics(run)
+    blanks = {rule: MISSING if run.record.is_defined(rule) else UNSUPPORTED for rule in RULES}
     for head in (FUSED, *run.record.modalities):
-        values = [(metric, number(run.score(rule, head, metric.name))) for rule in RULES for metric in metrics]
-        rows.append((head, [*values, (HEADLINE, number(run.probe(head)))]))
+        values = [(m, number(run.score(rule, head, m.name)), blanks[rule]) for rule in RULES for m in metrics]
+        rows.append((head, [*values, (HEADLINE, number(run.probe(head)), MISSING)]))
     return rows
 
 

@@ -190,7 +190,7 @@ def _train(spec: RunSpec, folder: RunFolder, attempt: Attempt, status: Status, s
                 keep = trainer.method.state_dict() if rule is BEST_VALID else None
                 save(folder.checkpoints / f"{rule.name}.pt", {"method": keep, "test": trainer.test_logits})
         save(folder.checkpoints / "last.pt", {**trainer.state(), "total": elapsed()})
-        metric = Epoch(line).score("valid", FUSED, HEADLINE.name)
+        metric = Epoch(line).measured("valid", FUSED, HEADLINE.name)
         status = replace(status, epoch=trainer.epoch, metric=metric, updated=time.time(), stalled=0)
         folder.write_status(status)
     finish(spec, folder, trainer, build, elapsed)

@@ -19,7 +19,7 @@ from benchmark.records import (
     write_embeddings,
     write_predictions,
 )
-from benchmark.rules import BEST_VALID, LAST, RULES, Rule
+from benchmark.rules import LAST, Rule, kept
 from benchmark.seeds import seed_everything
 from benchmark.train.cost import flops, num_parameters, peak_memory
 from benchmark.train.evaluation import Logits, encode, predict, probe, score
@@ -35,7 +35,7 @@ def finish(
     feeds, rules, tables = trainer.feeds, dict[str, RuleResult](), list[Predictions]()
     ids, labels = feeds.test_ids, feeds.test.labels.cpu().numpy()
     history = folder.read_history()
-    for rule in RULES.values():
+    for rule in trainer.rules:
         seed_everything(spec.seed, "finish", rule.name)
         epoch = trainer.choices[rule.name].epoch
         method, logits = _chosen(rule, trainer, folder, build)
@@ -43,7 +43,7 @@ def finish(
         if method is not None:
             seen, unseen = encode(method, feeds.train), encode(method, feeds.test)
             probes = {m: probe(seen[m], feeds.train.labels, unseen[m], feeds.test.labels) for m in seen}
-            if rule is BEST_VALID:
+            if rule is kept(trainer.choices):
                 write_embeddings(folder.embeddings, Embeddings(ids, labels, unseen))
         rules[rule.name] = RuleResult(epoch, Epoch(history[epoch]).scores("valid"), test, probes)
         tables.append(Predictions(rule.name, ids, labels, {head: one.numpy() for head, one in logits.items()}))
@@ -54,7 +54,7 @@ def finish(
         rules=rules,
         modalities=tuple(trainer.method.task.modalities),
         class_names=tuple(trainer.method.task.class_names),
-        num_samples=Samples(len(feeds.train), len(feeds.valid), len(feeds.test)),
+        num_samples=Samples(len(feeds.train), len(feeds.valid or ()), len(feeds.test)),
         num_parameters=num_parameters(trainer.method),
         flops=flops(trainer.method, next(feeds.test.in_order())),
         seconds=Seconds(**trainer.seconds, total=elapsed()),

@@ -21,7 +21,7 @@ def restore_method(spec: RunSpec, task: TaskSpec, path: Path, device: torch.devi
     Args:
         spec: the run.
         task: that of its data set.
-        path: the checkpoint, such as `RunFolder.checkpoints / "best_valid.pt"`.
+        path: the checkpoint, such as `RunFolder.checkpoints / f"{record.kept.name}.pt"`.
         device: where to.
 
     Raises:

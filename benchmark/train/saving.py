@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from benchmark.records import RunFolder, write_atomic
-from benchmark.rules import LAST, RULES
+from benchmark.rules import LAST
 from benchmark.train.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ def resume(trainer: Trainer, folder: RunFolder) -> float:
         return 0.0
     try:
         state = load(path)
-        for rule in RULES.values():
+        for rule in trainer.rules:
             if rule is not LAST:
                 load(folder.checkpoints / f"{rule.name}.pt")
         folder.cut_history(state["epoch"])

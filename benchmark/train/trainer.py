@@ -13,7 +13,7 @@ from benchmark.data import Dataset, TaskSpec, hold_out
 from benchmark.method import Method
 from benchmark.protocol import Recipe
 from benchmark.records import Epoch
-from benchmark.rules import RULES, Rule
+from benchmark.rules import RULES, Rule, needs_validation
 from benchmark.seeds import seed_everything
 from benchmark.settings import Settings
 from benchmark.train.evaluation import Logits, Scores, predict, score
@@ -30,7 +30,8 @@ class Feeds:
     """The splits of a run, on its device."""
 
     train: Feed
-    valid: Feed
+    valid: Feed | None
+    """None where all of train trains and no validation is published."""
     test: Feed
     test_ids: list[str]
     split: str
@@ -43,8 +44,9 @@ def load_feeds(dataset: Dataset, recipe: Recipe, device: torch.device) -> Feeds:
     split = dataset.split(samples, recipe.valid_share)
     parts = {name: samples.subset(getattr(split, name)) for name in ("train", "valid", "test")}
     sizes = {"train": recipe.batch_size, "valid": recipe.eval_batch_size, "test": recipe.eval_batch_size}
-    feeds = {name: Feed(dataset, part, device, sizes[name]) for name, part in parts.items()}
-    return Feeds(**feeds, test_ids=list(parts["test"].ids), split=split.digest(samples.ids))
+    feeds = {name: Feed(dataset, part, device, sizes[name]) for name, part in parts.items() if len(part)}
+    valid = feeds.get("valid")
+    return Feeds(feeds["train"], valid, feeds["test"], list(parts["test"].ids), split.digest(samples.ids))
 
 
 def build_method(
@@ -71,7 +73,8 @@ class Trainer:
 
     Attributes:
         epoch: the next epoch to train.
-        choices: the best epoch so far by each rule.
+        rules: those that are defined on these feeds.
+        choices: the best epoch so far by each of them.
         test_logits: the test logits of the last epoch evaluated.
         seconds: time spent in `train` and `evaluate`, over all attempts.
     """
@@ -82,6 +85,7 @@ class Trainer:
         self.recipe = recipe
         self.seed = seed
         self.epoch = 0
+        self.rules = [rule for rule in RULES.values() if feeds.valid or not needs_validation(rule.name)]
         self.choices: dict[str, Choice] = {}
         self.test_logits: Logits = {}
         self.seconds = {"train": 0.0, "evaluate": 0.0}
@@ -123,9 +127,9 @@ class Trainer:
         trained = self._train()
         evaluated = time.perf_counter()
         valid, test = self.evaluate()
-        line = {"epoch": self.epoch, **trained, "valid": valid, "test": test}
+        line = {"epoch": self.epoch, **trained, **({} if valid is None else {"valid": valid}), "test": test}
         improved = []
-        for rule in RULES.values():
+        for rule in self.rules:
             key = rule.key(Epoch(line))
             if rule.name not in self.choices or key > self.choices[rule.name].key:
                 self.choices[rule.name] = Choice(self.epoch, key)
@@ -135,10 +139,11 @@ class Trainer:
         self.seconds["evaluate"] += time.perf_counter() - evaluated
         return line, improved
 
-    def evaluate(self) -> tuple[Scores, Scores]:
-        """Score validation and test. Changes nothing that training sees."""
+    def evaluate(self) -> tuple[Scores | None, Scores]:
+        """Score validation, where there is any, and test. Changes nothing that training sees."""
         seed_everything(self.seed, self.epoch, "evaluate")
-        valid = score(predict(self.method, self.feeds.valid), self.feeds.valid.labels)
+        feed = self.feeds.valid
+        valid = None if feed is None else score(predict(self.method, feed), feed.labels)
         self.test_logits = predict(self.method, self.feeds.test)
         return valid, score(self.test_logits, self.feeds.test.labels)
 

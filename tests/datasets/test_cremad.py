@@ -172,6 +172,19 @@ def test_the_validation_lists_must_divide_train():
         divide(rows("a", "b", "c"), rows("a", "b"), rows("c", "a"))
 
 
+def test_with_no_share_the_published_validation_part_trains_again(tmp_path):
+    write_lists(tmp_path)
+    first, *rest = LISTED[0].splitlines(keepends=True)
+    for name, text in (("my_train", "".join(rest)), ("val", first)):
+        (tmp_path / "annotations" / f"{name}.csv").write_text(text)
+    for folder in ("AudioWAV", "Image-01-FPS"):
+        (tmp_path / folder).mkdir()
+    dataset = open_set(tmp_path, counts="any")
+    samples = Samples({}, torch.tensor([clip.label for clip in dataset.clips]), [clip.id for clip in dataset.clips])
+    sizes = {share: [len(part) for part in vars(dataset.split(samples, share)).values()] for share in (0.15, 0.0)}
+    assert sizes == {0.15: [3, 1, 2], 0.0: [4, 0, 2]}
+
+
 def test_classes_are_in_the_order_of_their_names():
     assert list(CLASSES) == sorted(CLASSES)
     assert list(CremaD(CremaD.Config()).task.class_names) == list(CLASSES)
