@@ -8,7 +8,7 @@ export PYTHONSAFEPATH := 1
 GPU_PYTHON ?= $(if $(wildcard .venv/installed),$(BIN)/python,$(PYTHON))
 OUT ?= gpu
 
-.PHONY: demo test test-all lint types tests docs gpu clean
+.PHONY: demo test test-all lint types tests docs gpu coverage mutants clean
 
 .venv/installed: setup.cfg pyproject.toml constraints.txt benchmark/__init__.py
 	$(PYTHON) -m venv .venv
@@ -35,6 +35,22 @@ tests: .venv/installed
 test-all: .venv/installed
 	$(BIN)/pytest --durations=10 -m "full and not exhaustive"
 
+.venv/quality: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[quality]'
+	touch $@
+
+# Which lines and branches the quick tier runs, processes that tests start included.
+coverage: .venv/quality
+	rm -rf .coverage
+	mkdir .coverage
+	$(BIN)/coverage run -m pytest $(COVERAGE_OPTIONS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --skip-covered
+
+# Which changes of a line no test notices: MUTANTS_OPTIONS="--areas records --to mutants.json"
+mutants: .venv/quality
+	$(BIN)/python tests/mutants/run.py $(MUTANTS_OPTIONS)
+
 docs: .venv/installed
 	$(BIN)/mkdocs build --strict --config-file docs/mkdocs.yml
 
@@ -42,4 +58,4 @@ gpu:
 	$(GPU_PYTHON) tests/gpu/check.py --out $(OUT) $(GPU_OPTIONS)
 
 clean:
-	rm -rf .venv demo site gpu .wheels .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	rm -rf .venv demo site gpu .wheels .pytest_cache .mypy_cache .ruff_cache .coverage *.egg-info

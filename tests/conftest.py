@@ -94,7 +94,7 @@ def command(arguments: tuple[object, ...]) -> list[str]:
 
 
 def environment(changes: dict[str, str] | None = None) -> dict[str, str]:
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("BENCH_", "COVERAGE_"))}
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("BENCH_")}
     return {**kept, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **(changes or {})}
 
 
