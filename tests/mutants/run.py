@@ -31,6 +31,8 @@ from importlib.util import spec_from_file_location
 from pathlib import Path
 from types import CodeType
 
+import pytest
+
 HERE = Path(__file__).parent
 REPO = HERE.parents[1]
 HEAVY = ["torch", "torchvision", "numpy", "pandas", "scipy.stats", "sklearn.metrics", "matplotlib.figure"]
@@ -197,14 +199,33 @@ class MutantFinder:
         )
 
 
-def ask(module: Module, source: str, limit: float) -> int | None:
+class QuickFirst:
+    """Orders tests by how long they take, and notes it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seconds: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
+        self._new: dict[str, float] = {}
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        items.sort(key=lambda item: self._seconds.get(item.nodeid, 0.0))
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self._new[report.nodeid] = self._new.get(report.nodeid, 0.0) + report.duration
+
+    def pytest_sessionfinish(self) -> None:
+        if not self._seconds:
+            self._path.write_text(json.dumps(self._new))
+
+
+def ask(module: Module, source: str, limit: float, seconds: Path) -> int | None:
     """Run the tests of a module on other source in a fork; return pytest's code, None where time was up."""
     temporary = tempfile.mkdtemp(prefix="mutant-")
     child = os.fork()
     if not child:
         code = 3
         try:
-            code = _tests(module, source, temporary)
+            code = _tests(module, source, temporary, seconds)
         finally:
             os._exit(code)
     end = time.monotonic() + limit
@@ -221,17 +242,15 @@ def ask(module: Module, source: str, limit: float) -> int | None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _tests(module: Module, source: str, temporary: str) -> int:
-    import pytest
-
+def _tests(module: Module, source: str, temporary: str, seconds: Path) -> int:
     os.setsid()
-    nowhere = os.open(os.devnull, os.O_RDWR) if not os.environ.get("MUTANTS_LOUD") else 1
+    nowhere = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(nowhere, stream)
     loader = MutantLoader(module.name, str(REPO / module.path), source)
     sys.meta_path.insert(0, MutantFinder(loader))
     options = ["-x", "-q", "-n", "0", "-p", "no:cacheprovider", "--basetemp", temporary]
-    code = int(pytest.main([*options, *module.tests]))
+    code = int(pytest.main([*options, *module.tests], plugins=[QuickFirst(seconds)]))
     return code if code or loader.used else NOT_IMPORTED
 
 
@@ -243,8 +262,8 @@ def outcome_of(code: int | None) -> str:
 def try_module(module: Module, most: int, decisions: Mapping[tuple[str, str, str], str]) -> Iterator[Mutant]:
     """Try a sample of a module's mutants."""
     source = (REPO / module.path).read_text(encoding="utf-8")
-    started = time.monotonic()
-    code = ask(module, source, 600.0)
+    seconds, started = Path(tempfile.mkdtemp(prefix="mutant-")) / "seconds.json", time.monotonic()
+    code = ask(module, source, 600.0, seconds)
     usual = time.monotonic() - started
     if code != ALL_PASS:
         raise SystemExit(f"{module.path}: without a mutant its tests end with {code}: {' '.join(module.tests)}")
@@ -253,7 +272,7 @@ def try_module(module: Module, most: int, decisions: Mapping[tuple[str, str, str
     say(f"{module.path}: {len(sites)} sites, {len(chosen)} tried, tests take {usual:.1f} s")
     for number in chosen:
         mutant, mutated = sites[number]
-        outcome = outcome_of(ask(module, mutated, PATIENCE * usual + 10))
+        outcome = outcome_of(ask(module, mutated, PATIENCE * usual + 10, seconds))
         if outcome == "survived" and (mutant.module, mutant.before, mutant.after) in decisions:
             outcome = "equivalent"
         mutant = replace(mutant, outcome=outcome)
