@@ -49,7 +49,7 @@ coverage: .venv/quality
 
 # Which changes of a line no test notices: MUTANTS_OPTIONS="--areas records --to mutants.json"
 mutants: .venv/quality
-	$(BIN)/python tests/mutants/run.py $(MUTANTS_OPTIONS)
+	$(BIN)/python tests/mutants/mutants.py $(MUTANTS_OPTIONS)
 
 docs: .venv/installed
 	$(BIN)/mkdocs build --strict --config-file docs/mkdocs.yml
