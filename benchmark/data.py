@@ -256,7 +256,10 @@ def hold_out(train: Index, labels: Tensor, share: float, groups: Sequence[str] |
             parts = grouped.split(train, groups=[groups[i] for i in train])
         kept, held = next(parts)
     except ValueError as error:
+        counts = torch.bincount(labels[torch.from_numpy(train)])
+        alone = [f"class {k}" for k in torch.nonzero(counts == 1).flatten().tolist()]
+        got = f"a single one of {', '.join(alone)}" if groups is None and alone else str(error)
         raise UserError(
-            Problem("validation split", f"enough training samples to hold out a share of {share}", str(error))
+            Problem("validation split", f"enough training samples of each class to hold out a share of {share}", got)
         ) from None
     return np.sort(train[kept]), np.sort(train[held])

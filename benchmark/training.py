@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from benchmark.data import Batch, Dataset, Index, Samples, to_device
+from benchmark.loading import not_finite
 from benchmark.protocol import Recipe
 from benchmark.seeds import generator
 
@@ -93,6 +94,17 @@ class Feed:
         sizes = (chosen // self.batch_size).unique_consecutive(return_counts=True)[1].tolist()
         chunks = chosen.split(sizes)
         yield from zip(chunks, self._serve(chunks, None), strict=True)
+
+    def not_finite(self) -> dict[str, list[str]]:
+        """Return the ids of the samples that hold NaN or infinity without augmentation, of modalities that have any."""
+        found = defaultdict[str, list[str]](list)
+        start = 0
+        for inputs in self.in_order():
+            for modality, x in inputs.items():
+                bad = torch.nonzero(not_finite(x)).flatten().tolist()
+                found[modality] += [self._samples.ids[start + i] for i in bad]
+            start += len(next(iter(inputs.values())))
+        return {modality: ids for modality, ids in found.items() if ids}
 
     def shuffled(self, *seed: str | int, drop_last: bool = False) -> Iterator[Batch]:
         """Yield one epoch in an order that is a function of `seed` alone."""

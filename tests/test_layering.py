@@ -105,7 +105,7 @@ def test_data_sets_know_data_and_never_methods_or_training():
 
 
 def test_building_blocks_of_data_sets_know_neither_plugins_nor_training():
-    allowed = core("cache", "data", "errors", "model", "records", "seeds", "settings")
+    allowed = core("cache", "data", "errors", "loading", "model", "records", "seeds", "settings")
     own = ("benchmark.encoders", "benchmark.inputs")
     blocks = [name for name in FILES if name.startswith(own)]
     assert not told(blocks, lambda module: beyond(module, own) - allowed)

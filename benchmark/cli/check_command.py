@@ -28,9 +28,8 @@ def check(
     console = open_console(stderr=as_json)
     for result in check_plugin(name, data_root):
         results.append(result)
-        console.print(
-            f"[{result.colour}]{result.verdict:5}[/] {escape(result.name)}  {escape(result.detail)}", soft_wrap=True
-        )
+        said = ": ".join(filter(None, [result.where, result.detail]))
+        console.print(f"[{result.colour}]{result.verdict:5}[/] {escape(result.name)}  {escape(said)}", soft_wrap=True)
     if as_json:
         sys.stdout.write(json.dumps([result.__dict__ for result in results], indent=1) + "\n")
     if any(result.failed for result in results):

@@ -24,9 +24,10 @@ from benchmark.inputs.clips import ClipDataset, files_of
 from benchmark.inputs.contents import MEDIA, PLAYABLE, Place, digest_samples, place, unusable, walk
 from benchmark.inputs.encoded import EncodedDataset
 from benchmark.inputs.leakage import Bags
-from benchmark.inputs.listing import PARTS, Listing, read_listing
+from benchmark.inputs.listing import Listing, read_listing
 from benchmark.inputs.media import Facts, MediaError, probe
 from benchmark.inputs.store import Spread, Tiled
+from benchmark.loading import PARTS, Fault, absent_classes, constant_features, input_faults, part_faults
 
 SHOWN = 10
 """Examples of a finding."""
@@ -137,7 +138,33 @@ def check_classes(listing: Listing) -> Iterator[Finding]:
     if untrained:
         yield Finding("classes", "fail", f"{len(untrained)} classes of test are not in train", untrained[:SHOWN])
     else:
-        yield Finding("classes", "note" if skewed else "ok", "; ".join(facts))
+        absent = absent_classes(listing.dataset, listing.samples, listing.split)
+        examples = [f"not in {part}: {', '.join(names[:SHOWN])}" for part, names in absent.items()]
+        yield Finding("classes", "note" if skewed or absent else "ok", "; ".join(facts), examples)
+
+
+def check_samples(listing: Listing) -> Iterator[Finding]:
+    """Look for what would keep a run from being trained: inputs that are NaN or too few, parts without samples."""
+    faults = list(part_faults(listing.dataset, listing.samples, listing.split, listing.valid_share))
+    if not isinstance(listing.dataset, ClipDataset):
+        faults += input_faults(listing.dataset, listing.samples)
+    if faults:
+        yield Finding("samples", "fail", _sentence(faults[0]), [_sentence(fault) for fault in faults[1:]][:SHOWN])
+    else:
+        yield Finding("samples", "ok", "inputs of every sample, parts that can be trained on")
+
+
+def _sentence(fault: Fault) -> str:
+    what, expected, got = fault
+    return f"{what}: expected {expected}, got {got}"
+
+
+def check_features(listing: Listing) -> Iterator[Finding]:
+    """Look for features that say nothing: they are the same in every training sample."""
+    constant = constant_features(listing.samples, listing.split)
+    if constant:
+        examples = [f"{modality}: {what}" for modality, what in constant.items()]
+        yield Finding("features", "note", f"constant in {', '.join(constant)}", examples)
 
 
 def check_ids(listing: Listing) -> Iterator[Finding]:
@@ -385,6 +412,8 @@ def _leakage(listing: Listing, modality: str, bags: Bags) -> Finding:
 
 CHECKS: Mapping[str, Callable[[Listing], Iterator[Finding]]] = {
     "counts": check_counts,
+    "samples": check_samples,
+    "features": check_features,
     "classes": check_classes,
     "ids": check_ids,
     "files": check_files,

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from benchmark.data import Dataset, Index, Samples, Split
 from benchmark.errors import Problem, UserError
 from benchmark.inputs.clips import ClipDataset
-
-PARTS = ("train", "valid", "test")
+from benchmark.loading import PARTS, label_faults, position_faults, refuse
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,9 @@ def read_listing(dataset: Dataset, valid_share: float) -> Listing:
         samples = Samples({}, labels, [clip.id for clip in dataset.clips])
     else:
         samples = dataset.load()
+    refuse(dataset, *label_faults(dataset, samples))
     split = dataset.split(samples, valid_share)
+    refuse(dataset, *position_faults(samples, split))
     return Listing(dataset, samples, split, valid_share, _is_held_out(dataset, samples, valid_share, len(split.valid)))
 
 

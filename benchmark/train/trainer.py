@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from benchmark.data import Dataset, TaskSpec, hold_out
+from benchmark.loading import listed, load_parts
 from benchmark.method import Method
 from benchmark.protocol import Recipe
 from benchmark.records import Epoch
@@ -18,7 +19,7 @@ from benchmark.seeds import seed_everything
 from benchmark.settings import Settings
 from benchmark.train.evaluation import Logits, Scores, predict, score
 from benchmark.train.gradients import GradientMeter
-from benchmark.training import Feed, Run
+from benchmark.training import Feed, NonFiniteLoss, Run
 
 
 class UnownedParameters(RuntimeError):
@@ -40,8 +41,7 @@ class Feeds:
 
 def load_feeds(dataset: Dataset, recipe: Recipe, device: torch.device) -> Feeds:
     """Load a data set and divide it into feeds, each holding its own samples only."""
-    samples = dataset.load()
-    split = dataset.split(samples, recipe.valid_share)
+    samples, split = load_parts(dataset, recipe.valid_share)
     parts = {name: samples.subset(getattr(split, name)) for name in ("train", "valid", "test")}
     sizes = {"train": recipe.batch_size, "valid": recipe.eval_batch_size, "test": recipe.eval_batch_size}
     feeds = {name: Feed(dataset, part, device, sizes[name]) for name, part in parts.items() if len(part)}
@@ -160,10 +160,10 @@ class Trainer:
                 scalars = method.step(batch)
                 meter.after_step()
                 run.end_step(scalars, len(batch.labels))
-            run.check_finite()
+            self._check_finite()
             method.end_epoch(self.epoch)
         except Exception:
-            run.check_finite()  # a NaN is the cause of whatever it led to
+            self._check_finite()  # a NaN is the cause of whatever it led to
             raise
         if unowned := run.unowned(method):
             raise UnownedParameters(
@@ -172,6 +172,17 @@ class Trainer:
             )
         rates = sorted({group["lr"] for optimizer in run.optimizers for group in optimizer.param_groups})
         return {"train": run.means(), "gradients": meter.means(), "lr": rates, "samples": run.samples_served}
+
+    def _check_finite(self) -> None:
+        """Raise `NonFiniteLoss` if a loss was not finite, with the samples to blame if there are any."""
+        try:
+            self.run.check_finite()
+        except NonFiniteLoss as error:
+            bad = self.feeds.train.not_finite()
+            if not bad:
+                raise
+            said = "; ".join(f"{modality}: NaN or infinity in {listed(ids)}" for modality, ids in bad.items())
+            raise NonFiniteLoss(f"{error}; as the encoders read them, {said}") from None
 
 
 def _hold_out(train: Feed, share: float) -> tuple[Feed, Feed | None]:

@@ -89,7 +89,7 @@ def verdicts(dataset):
 def test_sound_data_give_no_cause_for_notes(toy):
     result = audit(toy, 0.15)
     assert {finding.name: finding.verdict for finding in result.findings} == dict.fromkeys(
-        ["counts", "classes", "ids", "length: text", "validation", "repeats: text", "repeats: audio",
+        ["counts", "samples", "classes", "ids", "length: text", "validation", "repeats: text", "repeats: audio",
          "words: text", "linear: text", "fingerprint", "split"], "ok",
     )  # fmt: skip
     assert result.verdict == "ok"
@@ -140,6 +140,35 @@ def test_a_skewed_class_is_a_note_and_one_that_is_never_trained_fails(toy):
     toy.labels[:120] = 0
     finding = found(toy)["classes"]
     assert (finding.verdict, list(finding.examples)) == ("fail", ["dog"])
+
+
+def test_what_no_run_could_be_trained_on_fails_and_names_the_samples(toy):
+    toy.x[[4, 190]] = torch.nan
+    toy.parts = Split(toy.parts.train, toy.parts.valid[:0], toy.parts.test)
+    finding = found(toy)["samples"]
+    assert finding.verdict == "fail"
+    assert [finding.detail, *finding.examples] == [
+        "valid: expected a sample or more, got none",
+        "audio: expected finite numbers, got NaN or infinity in 2 samples: s004, s190",
+    ]
+    toy.labels[3] = -100
+    with pytest.raises(UserError, match=r"labels: expected class indices from 0 to 1, got 1 others: -100 of s003"):
+        audit(toy, 0.15)
+
+
+def test_features_that_are_the_same_in_all_of_train_are_a_note(toy):
+    toy.x[:120, [1, 4]] = 2.5
+    finding = found(toy)["features"]
+    assert finding.verdict == "note"
+    assert finding.examples == ["audio: 2 of 6 features constant in train: 1, 4"]
+    toy.x[:120] = toy.x[0]
+    assert found(toy)["features"].examples == ["audio: the same in every training sample"]
+
+
+def test_a_class_that_a_part_lacks_is_a_note(toy):
+    toy.labels[120:160] = 0
+    finding = found(toy)["classes"]
+    assert (finding.verdict, list(finding.examples)) == ("note", ["not in valid: dog"])
 
 
 def test_repeated_ids_and_samples_in_two_parts_or_none_are_found(toy):
