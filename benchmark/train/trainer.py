@@ -19,11 +19,8 @@ from benchmark.seeds import seed_everything
 from benchmark.settings import Settings
 from benchmark.train.evaluation import Logits, Scores, predict, score
 from benchmark.train.gradients import GradientMeter
+from benchmark.train.ownership import check_ownership, check_state, state_names
 from benchmark.training import Feed, NonFiniteLoss, Run
-
-
-class UnownedParameters(RuntimeError):
-    """Trainable parameters are in no registered optimizer."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +89,9 @@ class Trainer:
         train, held_out = _hold_out(feeds.train, method.held_out_share)
         self.run = Run(train, held_out, recipe, seed, device, method.task.num_classes)
         seed_everything(seed, "attach")
+        before = state_names(method)
         method.attach(self.run)
+        check_state(method, before)
 
     def state(self) -> dict[str, Any]:
         """Return what resuming needs, in types that load with `weights_only=True`."""
@@ -165,11 +164,7 @@ class Trainer:
         except Exception:
             self._check_finite()  # a NaN is the cause of whatever it led to
             raise
-        if unowned := run.unowned(method):
-            raise UnownedParameters(
-                f"expected every trainable parameter in an optimizer, got none for {', '.join(unowned)}; "
-                "use run.optimizer or run.add_parameters, or freeze with requires_grad_(False)"
-            )
+        check_ownership(method)
         rates = sorted({group["lr"] for optimizer in run.optimizers for group in optimizer.param_groups})
         return {"train": run.means(), "gradients": meter.means(), "lr": rates, "samples": run.samples_served}
 

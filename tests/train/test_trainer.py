@@ -15,7 +15,7 @@ from benchmark.method import Method, Reference
 from benchmark.model import concat_net
 from benchmark.records import Epoch
 from benchmark.rules import BEST_VALID, LAST, ORACLE_TEST, RULES
-from benchmark.train.trainer import UnownedParameters
+from benchmark.train.ownership import UnownedParameters
 from benchmark.training import NonFiniteLoss
 
 
