@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmark.errors import Problem, UserError
-from benchmark.model import Encoder
+from benchmark.model import Encoder, Init, draw_weights
 from benchmark.seeds import seed_of
 from benchmark.settings import Settings
 
@@ -53,6 +53,8 @@ class TaskSpec:
 
     modalities: Mapping[str, Modality]
     class_names: Sequence[str]
+    init: Init = "default"
+    """How random weights start; the recipe's, set when a method is built."""
 
     @property
     def num_classes(self) -> int:
@@ -74,6 +76,8 @@ class TaskSpec:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed_of(torch.initial_seed(), "encoder", name))
                 encoders[name] = self.modalities[name].encoder()
+                if self.init == "released" and not encoders[name].pretrained:
+                    draw_weights(encoders[name])
         return encoders
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic
+from typing import TYPE_CHECKING, Generic, Literal
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,10 @@ else:
     HeadT_co = TypeVar("HeadT_co", covariant=True)  # a default is for type checkers, before Python 3.13
 
 
+Init = Literal["default", "released"]
+"""How random weights start: by torch's layers and our encoders, or all of them by `draw_weights`."""
+
+
 @dataclass(frozen=True)
 class Outputs:
     """What a network computes for one batch."""
@@ -37,10 +41,47 @@ class Outputs:
     """Logits of all modalities together, (B, K)."""
 
 
+class SelfDrawn(nn.Module):
+    """A module with parameters of its own that knows how the field's code would draw them."""
+
+    def draw(self) -> None:
+        """Draw them anew, as `draw_weights` draws the layers of torch."""
+        raise NotImplementedError
+
+
 class Encoder(nn.Module):
     """Maps one modality's input to features (B, dim). Subclasses set `dim`."""
 
     dim: int
+    pretrained: bool = False
+    """Whether its weights come from files, and so must not be drawn anew."""
+
+
+def draw_weights(module: nn.Module, but: type[nn.Module] | None = None) -> None:
+    """Draw weights as the field's audio-visual code does: Kaiming-normal convolutions (fan out, ReLU), Xavier-normal
+    linear layers, zero biases, and normalisations that start as the identity. Other layers stay as they are.
+
+    Args:
+        module: whose layers to draw.
+        but: a kind of module that is left alone, with all that it holds.
+    """
+    left = {id(part) for layer in module.modules() if but and isinstance(layer, but) for part in layer.modules()}
+    for layer in module.modules():
+        if id(layer) in left:
+            continue
+        if isinstance(layer, SelfDrawn):
+            layer.draw()
+            continue
+        if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(layer, nn.Linear):
+            nn.init.xavier_normal_(layer.weight)
+        elif isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
+            nn.init.ones_(layer.weight)
+        else:
+            continue
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
 
 
 def conv_block(
@@ -63,7 +104,7 @@ class Head(nn.Module):
         raise NotImplementedError
 
 
-class ConcatHead(Head):
+class ConcatHead(Head, SelfDrawn):
     """One linear layer on the concatenated features.
 
     The logits of one modality are its slice of that layer, `u_m @ W_m.T + b / M`, so that they sum
@@ -78,6 +119,15 @@ class ConcatHead(Head):
             {m: nn.Parameter(w.clone()) for m, w in zip(dims, layer.weight.detach().split(widths, 1), strict=True)}
         )
         self.bias = nn.Parameter(layer.bias.detach().clone())
+
+    @torch.no_grad()
+    def draw(self) -> None:
+        """Draw the slices as the one layer that they are."""
+        slices = list(self.slices.values())
+        whole = nn.init.xavier_normal_(torch.cat(slices, 1))
+        for part, drawn in zip(slices, whole.split([part.shape[1] for part in slices], 1), strict=True):
+            part.copy_(drawn)
+        self.bias.zero_()
 
     def forward(self, features: dict[str, Tensor]) -> Outputs:
         share = self.bias / len(self.slices)
@@ -97,7 +147,7 @@ class LateHead(Head):
         return Outputs(features, unimodal, sum_logits(unimodal.values()))
 
 
-class HiddenBank(nn.Module):
+class HiddenBank(SelfDrawn):
     """The hidden layers of n classifiers on the same features, kept as one wide layer.
 
     Shapes: H units of a classifier. Rows of `weight` and `bias` are trained, rows of `frozen_weight` and `frozen_bias`
@@ -113,6 +163,7 @@ class HiddenBank(nn.Module):
         super().__init__()
         first = nn.Linear(dim, hidden)
         self.hidden = hidden
+        self.released = False
         self.weight = nn.Parameter(first.weight.detach())  # (n * H, D)
         self.bias = nn.Parameter(first.bias.detach())
         self.register_buffer("frozen_weight", torch.empty(0, dim))
@@ -123,14 +174,26 @@ class HiddenBank(nn.Module):
         """How many classifiers there are."""
         return (len(self.bias) + len(self.frozen_bias)) // self.hidden
 
+    @torch.no_grad()
+    def draw(self) -> None:
+        """Draw every classifier anew, Xavier-normal with a zero bias, and from now on those that grow too."""
+        self.released = True
+        for weight in (*self.weight.split(self.hidden), *self.frozen_weight.split(self.hidden)):
+            if len(weight):
+                weight.copy_(nn.init.xavier_normal_(torch.empty_like(weight)))
+        self.bias.zero_()
+        self.frozen_bias.zero_()
+
     def grow(self, trained: bool = True) -> list[tuple[nn.Parameter, nn.Parameter]]:
-        """Append a classifier (Xavier-normal weight, zero bias).
+        """Append a classifier, drawn as the first one was.
 
         Returns:
             The parameters that others have replaced, as pairs of old and new; the new begin with the old.
         """
-        weight = nn.init.xavier_normal_(torch.empty(self.hidden, self.weight.shape[1])).to(self.weight.device)
-        bias = torch.zeros(self.hidden, device=self.weight.device)
+        drawn = nn.Linear(self.weight.shape[1], self.hidden)
+        if self.released:
+            draw_weights(drawn)
+        weight, bias = (part.detach().to(self.weight.device) for part in (drawn.weight, drawn.bias))
         if not trained:
             self.frozen_weight = torch.cat([self.frozen_weight, weight])
             self.frozen_bias = torch.cat([self.frozen_bias, bias])

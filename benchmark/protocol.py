@@ -99,6 +99,10 @@ class Recipe(Settings):
     valid_share: float = Field(default=0.15, ge=0, lt=1)
     """Part of train that validation takes where none is published. 0: all of train trains, also what a published
     division takes from train to validate on; rules that look at validation are then not defined (n/a)."""
+    init: Literal["default", "released"] = Field(default="default", exclude_if=lambda init: init == "default")
+    """How random weights start. `default`: heads as torch draws them, encoders as their kind does. `released`: all of
+    them as the field's audio-visual code does, Xavier-normal linear layers without bias and Kaiming-normal
+    convolutions; about twice to three times larger in heads. Pretrained weights stay as they are."""
     drop_last: bool = False
     """Drop the last, smaller training batch. Validation and test never drop a sample."""
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"

@@ -33,7 +33,7 @@ from torch.nn import functional as F
 
 from benchmark.data import Batch, TaskSpec
 from benchmark.method import Ledger, Method, OffSwitch, Reference, Variants
-from benchmark.model import MultimodalNet, SharedOutputHead, sum_logits, true_class_probability
+from benchmark.model import MultimodalNet, SharedOutputHead, draw_weights, sum_logits, true_class_probability
 from benchmark.training import Run
 
 from ._schedule import tenth
@@ -108,6 +108,7 @@ class AUG(Method):
     )
     modalities = (2, 3)
     off_switches = (OffSwitch({"max_classifiers": 1}, "late_sum", {"hidden": 256}),)
+    version = 2
     variants = ({}, {"variant": "released"})
     ablations = (
         {"losses": ["residual"]},
@@ -129,6 +130,7 @@ class AUG(Method):
             "alternate": True,  # one backward pass and optimizer step for each modality in turn
             "merge_alpha": 0.4,  # 0.4 audio + 0.6 video on CREMA-D
             "check_first": True,
+            "init": "released",
         }
 
         hidden: int = Field(default=256, ge=1)
@@ -145,6 +147,9 @@ class AUG(Method):
         clamp: bool = True
         """Keep the residual label at zero or more (ours). As the paper writes it, it falls below from four classifiers
         on, the loss then has no lower bound, and training diverges (docs/findings.md)."""
+        init: Literal["protocol", "released"] = "protocol"
+        """How classifiers start: as the protocol says, or in any case as the released audio-visual scripts draw them,
+        Xavier-normal and without bias. One that is added starts as the first did."""
         register_new: bool = True
         """Optimise added classifiers (paper); the released code leaves them as drawn."""
         alternate: bool = False
@@ -189,6 +194,8 @@ class AUG(Method):
         for modality, count in config.classifiers.items():
             for _ in range(count - 1):
                 net.head.bank(modality).grow()
+        if config.init == "released":
+            draw_weights(net.head)
         self.added: list[str] = []
         self.gap, self.waited = float("inf"), 0
         return net

@@ -41,7 +41,9 @@ class EncoderConfig(Settings):
             UserError: when it cannot read that shape, or files are missing or do not fit.
         """
         self.check(shape)
-        return self.make(shape)
+        encoder = self.make(shape)
+        encoder.pretrained = bool(self.weight_files())
+        return encoder
 
     def check(self, shape: tuple[int, ...]) -> None:
         """Raise `UserError` when the encoder cannot read samples of this shape. Opens no file."""

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark.encoders.config import EncoderConfig
-from benchmark.encoders.weights import draw_weights, find_weights, load_weights
-from benchmark.model import Encoder
+from benchmark.encoders.weights import find_weights, load_weights
+from benchmark.model import Encoder, draw_weights
 
 Size = tuple[int, int, int]
 """Frames, height, width."""

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from benchmark.encoders.config import EncoderConfig
 from benchmark.encoders.frames import FRAMES, FrameEncoder
-from benchmark.encoders.weights import draw_weights, find_torchvision_weights, load_weights
+from benchmark.encoders.weights import find_torchvision_weights, load_weights
+from benchmark.model import draw_weights
 
 Depth = Literal[18, 34, 50]
 

@@ -13,8 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from benchmark.encoders.config import EncoderConfig
-from benchmark.encoders.weights import draw_weights
-from benchmark.model import Encoder, conv_block
+from benchmark.model import Encoder, conv_block, draw_weights
 
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 """Share of values set to zero in training."""

@@ -75,23 +75,6 @@ def digest_weights(files: Iterable[Path]) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-def draw_weights(module: nn.Module) -> None:
-    """Draw weights as the field's audio-visual code does: Kaiming-normal convolutions (fan out, ReLU), Xavier-normal
-    linear layers, zero biases, and normalisations that start as the identity.
-    """
-    for layer in module.modules():
-        if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d):
-            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-        elif isinstance(layer, nn.Linear):
-            nn.init.xavier_normal_(layer.weight)
-        elif isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
-            nn.init.ones_(layer.weight)
-        else:
-            continue
-        if layer.bias is not None:
-            nn.init.zeros_(layer.bias)
-
-
 def adapt_stem(weight: Tensor, channels: int) -> Tensor:
     """Return a first convolution's weight (O, C, ...) for another number of input channels (O, channels, ...).
 

@@ -18,8 +18,7 @@ from torch.nn import functional as F
 
 from benchmark.encoders.config import TextEncoderConfig
 from benchmark.encoders.small import Dropout, PooledTransformer, masked_mean
-from benchmark.encoders.weights import draw_weights
-from benchmark.model import Encoder
+from benchmark.model import Encoder, draw_weights
 
 TOKEN = re.compile(r"<\w+>|[#@]?\w+(?:['’]\w+)*|[^\w\s\ufe0f\u200d]")
 """A placeholder such as <user>, a word, number, hashtag or mention, or a single other sign such as an emoji."""

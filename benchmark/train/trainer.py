@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ import torch
 from benchmark.data import Dataset, TaskSpec, hold_out
 from benchmark.loading import listed, load_parts
 from benchmark.method import Method
+from benchmark.model import Encoder, draw_weights
 from benchmark.protocol import Recipe
 from benchmark.records import Epoch
 from benchmark.rules import RULES, Rule, needs_validation
@@ -51,7 +52,9 @@ def build_method(
 ) -> Method:
     """Construct a method whose initial weights depend on the seed alone, on its device."""
     seed_everything(seed, "init")
-    method = kind(config, task)  # type: ignore[arg-type]
+    method = kind(config, replace(task, init=recipe.init))  # type: ignore[arg-type]
+    if recipe.init == "released":
+        draw_weights(method, but=Encoder)  # encoders drew themselves, each by its own seed
     if recipe.precision == "bf16":
         method.net.use_bfloat16()
     return method.to(device)

@@ -16,7 +16,6 @@ from benchmark.encoders.resnet import ResNet
 from benchmark.encoders.weights import (
     adapt_stem,
     digest_weights,
-    draw_weights,
     find_torchvision_weights,
     find_weights,
     load_weights,
@@ -24,6 +23,7 @@ from benchmark.encoders.weights import (
     weights_folder,
 )
 from benchmark.errors import UserError
+from benchmark.model import draw_weights
 
 
 def told(call, *arguments, **settings) -> str:
