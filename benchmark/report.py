@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from benchmark.records import RunView, State, write_atomic
+from benchmark.records import RunView, State, remove_litter, write_atomic
 from benchmark.rules import BEST_VALID, RULES, Rule
 from benchmark.tables.table import FAILED, MISSING, UNSUPPORTED, Table
 from benchmark.versions import NUMERICS
@@ -208,6 +208,8 @@ def _freshness(run: RunView) -> tuple[bool, float, str]:
 
 def write(artifacts: Iterable[Artifact], folder: Path) -> list[Path]:
     """Write artifacts into a folder and return their paths."""
+    artifacts = list(artifacts)
+    remove_litter(folder, {artifact.name for artifact in artifacts})
     paths = []
     for artifact in artifacts:
         path = folder / artifact.name

@@ -5,7 +5,9 @@ The command line and the Python API parse and print around these functions.
 
 from __future__ import annotations
 
+import signal
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
@@ -22,6 +24,7 @@ from benchmark.launch.sweep_record import engines_at, read_sweeps, write_sweep
 from benchmark.plan.spec import RunSpec, check_sources, load_method, read_spec
 from benchmark.records import RunFolder, RunView, State, glance, scan, view
 from benchmark.track.mirroring import Mirroring, parse_trackers
+from benchmark.train.attempt import STOPPING
 
 Tick = Callable[[], None]
 Watch = Callable[[Sequence[RunSpec], Path, int], AbstractContextManager[Tick]]
@@ -210,7 +213,7 @@ def drive(work: Sequence[tuple[Executor, Generator[float]]], ticks: Sequence[Tic
     """
     due = {steps: 0.0 for _, steps in work}
     try:
-        with ExitStack() as stack:
+        with _stopping_as_ctrl_c(), ExitStack() as stack:
             for steps in due:
                 stack.enter_context(closing(steps))
             while due:
@@ -226,6 +229,25 @@ def drive(work: Sequence[tuple[Executor, Generator[float]]], ticks: Sequence[Tic
     except KeyboardInterrupt:
         words = dict.fromkeys(executor.farewell for executor, _ in work)
         raise KeyboardInterrupt(" ".join(words)) from None
+
+
+@contextmanager
+def _stopping_as_ctrl_c() -> Generator[None]:
+    """Take every signal of `STOPPING` for Ctrl-C; one that is ignored, as by nohup, stays ignored."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # only that one hears signals
+        yield
+        return
+    heard = [number for number in STOPPING if signal.getsignal(number) == signal.SIG_DFL]
+    before = {number: signal.signal(number, interrupt) for number in heard}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def engines_of(out: Path) -> tuple[list[Executor], list[str]]:
@@ -268,6 +290,9 @@ def cancel(runs: Sequence[RunView], out: Path) -> tuple[list[RunView], list[str]
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end and any(view(run.folder).status.state is State.RUNNING for run in runs):
         time.sleep(0.2)
+    for run in runs:
+        if run.folder.last_status().state is State.RUNNING and not run.folder.is_alive():
+            note_cancelled(read_spec(run.folder), run.folder)  # nobody was left to record it
     return [view(run.folder) for run in runs], remarks
 
 

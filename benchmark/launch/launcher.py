@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -10,14 +11,16 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import wait
 from types import ModuleType
 from typing import Any
 
 from benchmark.plan.spec import RunSpec, keep_spec
-from benchmark.records import RunFolder, State, machine
-from benchmark.train.attempt import BUSY, STOP_SIGNAL, Attempt
+from benchmark.records import RunFolder, State, Status, machine
+from benchmark.train.attempt import BUSY, STOP_SIGNAL, Attempt, held_back
+
+log = logging.getLogger(__name__)
 
 PRELOADED = [
     "benchmark.train.execute",
@@ -35,6 +38,9 @@ ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
 """What glibc's allocator reads when a process starts: keep the memory of one batch for the next instead of giving it
 back to the kernel, which would clear it again page by page. Evaluation takes 20 % less time on a CPU."""
 
+
+STOPPED_WITHIN = 10.0
+"""Seconds that workers have to end when they are told to."""
 
 FINAL = (State.DONE, State.FAILED, State.CANCELLED)
 """States in which no process works on a run unless asked to."""
@@ -72,7 +78,14 @@ class Launcher:
     A run that another process is working on is left to it, and taken over if that process dies.
     """
 
-    def __init__(self, attempt: Attempt, resources: Resources, retries: int = 0, patient: bool = True) -> None:
+    def __init__(
+        self,
+        attempt: Attempt,
+        resources: Resources,
+        retries: int = 0,
+        patient: bool = True,
+        tell: Callable[[str], None] = log.error,
+    ) -> None:
         """Take what runs have in common.
 
         Args:
@@ -80,11 +93,13 @@ class Launcher:
             resources: what the runs share.
             retries: how often in a row a run whose process died is started again without having finished an epoch.
             patient: wait for runs that other processes are working on, to take them over should those die.
+            tell: takes a line on what cannot be told by a run's own files.
         """
         self.attempt = attempt
         self.resources = resources
         self.retries = retries
         self.patient = patient
+        self.tell = tell
         self.stopping = ""
         """Why no more runs are to be started, in words; empty while they are."""
         self.hurried = False
@@ -100,7 +115,9 @@ class Launcher:
         for name, value in ALLOCATOR.items():
             os.environ.setdefault(name, value)
         multiprocessing.get_context("forkserver").set_forkserver_preload(PRELOADED)
-        forkserver.ensure_running()
+        resource_tracker.ensure_running()  # which would let signals in again
+        with held_back():  # a server that is stopped while it imports could start no worker
+            forkserver.ensure_running()
 
     def launch(self, specs: Sequence[RunSpec], tick: Callable[[], None] = lambda: None) -> None:
         """Run every spec once; calls `tick` several times a second.
@@ -126,9 +143,10 @@ class Launcher:
         try:
             while running or ((waiting or elsewhere) and not self.stopping):
                 while waiting and free and not self.stopping:
-                    if self._is_wanted(waiting[0]):
-                        running.append(self._start(context, waiting[0], free.pop(0)))
-                    waiting.pop(0)
+                    with held_back():  # or one that has just started could be forgotten
+                        if self._is_wanted(waiting[0]):
+                            running.append(self._start(context, waiting[0], free.pop(0)))
+                        waiting.pop(0)
                 wait([worker.process.sentinel for worker in running], timeout=0.2)
                 for worker in [w for w in running if w.process.exitcode is not None]:
                     running.remove(worker)
@@ -142,13 +160,8 @@ class Launcher:
                     time.sleep(0.2)
                 yield
         except (KeyboardInterrupt, GeneratorExit):
-            for worker in running:
-                worker.process.join(1)  # Ctrl-C in a terminal has reached the workers too
-                if worker.process.exitcode is None:
-                    os.kill(worker.process.pid, signal.SIGINT)
-            for worker in running:
-                worker.process.join(10)
-                worker.process.kill()
+            with held_back():  # asked twice, it takes as long
+                _end_all([worker.process for worker in running])
             raise
 
     def _folder(self, spec: RunSpec) -> RunFolder:
@@ -160,7 +173,8 @@ class Launcher:
         if not folder.is_to_be_cancelled():
             return True
         if not folder.is_alive() and not folder.is_done():
-            cancel(spec, folder)
+            with self._telling(spec):
+                cancel(spec, folder)
         return False
 
     def _start(self, context: Any, spec: RunSpec, slot: int) -> _Worker:
@@ -199,17 +213,46 @@ class Launcher:
         folder = self._folder(worker.spec)
         status = folder.last_status()
         if worker.unwanted and status.state is not State.DONE:
-            cancel(worker.spec, folder)
+            with self._telling(worker.spec):
+                cancel(worker.spec, folder)
         elif code != 0 or status.state is State.RUNNING:
             if (status.pid, status.host) != (pid, machine()):  # it died before it could write
                 status = replace(status, stalled=status.stalled + 1)
             again = self.retries > 0 and not status.gave_up(self.retries)
             state = State.INTERRUPTED if self.stopping or again else State.FAILED
             cause = self.stopping or exit_cause(code)
-            folder.write_status(replace(status, state=state, cause=cause, updated=time.time()))
-            if again:
+            noted = self._note(worker.spec, replace(status, state=state, cause=cause, updated=time.time()))
+            if again and noted:  # else nobody would count the attempts
                 self._again.add(worker.spec.id)
                 waiting.append(worker.spec)
+
+    def _note(self, spec: RunSpec, status: Status) -> bool:
+        """Write the status of a run; return whether that could be done."""
+        with self._telling(spec):
+            self._folder(spec).write_status(status)
+            return True
+        return False
+
+    @contextmanager
+    def _telling(self, spec: RunSpec) -> Iterator[None]:
+        """Tell of files of a run that cannot be written, and go on with the other runs."""
+        try:
+            yield
+        except OSError as error:
+            self.tell(f"failed: {spec.title}: its status cannot be written ({error})")
+
+
+def _end_all(processes: Sequence[Any]) -> None:
+    """Stop workers, each within seconds; their checkpoints stay."""
+    wait([process.sentinel for process in processes], timeout=1)  # Ctrl-C in a terminal has reached them too
+    for process in processes:
+        if process.exitcode is None:
+            os.kill(process.pid, signal.SIGINT)
+    end = time.monotonic() + STOPPED_WITHIN
+    for process in processes:
+        process.join(max(end - time.monotonic(), 0))
+        process.kill()
+        process.join()
 
 
 @contextmanager

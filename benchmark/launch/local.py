@@ -5,8 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
+
+from filelock import Timeout
 
 from benchmark.errors import Problem, UserError
 from benchmark.launch.executors import Executor
@@ -57,7 +60,7 @@ class LocalExecutor(Executor):
 
     def run(self, specs: Sequence[RunSpec]) -> Generator[float]:
         """Runs that another process works on are left to it, and taken over if that dies."""
-        launcher = Launcher(self.options.attempt(), self.shared, self.options.retries or 0)
+        launcher = Launcher(self.options.attempt(), self.shared, self.options.retries or 0, tell=self.tell)
         for _ in launcher.steps(specs):
             yield 0.0
 
@@ -87,20 +90,35 @@ class InlineExecutor(Executor):
         from benchmark.train.execute import LOG_FORMAT, execute, single_run
 
         attempt = self.options.attempt(device=self.shared.device_of(0), threads=self.shared.threads)
-        root = logging.getLogger()
-        root.setLevel(logging.INFO)
+        logging.getLogger().setLevel(logging.INFO)
         for spec in specs:
             folder = RunFolder(spec.folder(attempt.out))
-            folder.path.mkdir(parents=True, exist_ok=True)
-            handlers = (logging.StreamHandler(), logging.FileHandler(folder.log, encoding="utf-8"))
-            for handler in handlers:
-                handler.setFormatter(logging.Formatter(LOG_FORMAT))
-                root.addHandler(handler)
             try:
-                with single_run(attempt.threads):
-                    execute(spec, attempt)
-            finally:
-                for handler in handlers:
-                    root.removeHandler(handler)
-                    handler.close()
+                with _logging_to(folder, LOG_FORMAT), single_run(attempt.threads):
+                    state = execute(spec, attempt)
+                if state is not folder.last_status().state:
+                    self.tell(f"failed: {spec.title}: its status cannot be written; see {folder.log}")
+            except Timeout:
+                status = folder.last_status()
+                who = f"process {status.pid} on {status.host}" if status.pid else "another process"
+                self.tell(f"left out: {spec.title}: {who} is training it")
+            except OSError as error:  # one run's folder, or a disk that is full, does not stop the others
+                self.tell(f"failed: {spec.title}: {error}")
             yield 0.0
+
+
+@contextmanager
+def _logging_to(folder: RunFolder, form: str) -> Iterator[None]:
+    """Log to the terminal and to the log of a run."""
+    folder.path.mkdir(parents=True, exist_ok=True)
+    root = logging.getLogger()
+    handlers = (logging.StreamHandler(), logging.FileHandler(folder.log, encoding="utf-8"))
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter(form))
+        root.addHandler(handler)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            root.removeHandler(handler)
+            handler.close()

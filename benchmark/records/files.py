@@ -10,10 +10,11 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import socket
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ MAX_FAST_YAML = 10_000
 
 LOCK_PATIENCE = 1.0
 """Seconds to try for a run's lock: processes that only ask whether it is held hold it for an instant."""
+LITTER = re.compile(r"\.(.+)\.[a-z0-9_]{8}")
+"""Name of the temporary file of a write, and of what was to be written."""
 SILENT_BEATS = 6
 """After as many missed heartbeats, a run on another machine counts as dead."""
 
@@ -51,6 +54,19 @@ def write_atomic(path: Path, content: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def remove_litter(folder: Path, names: Container[str] | None = None) -> None:
+    """Remove the temporary files that writes into a folder left behind when they were killed.
+
+    Args:
+        folder: where.
+        names: files whose temporary ones are meant; all by default.
+    """
+    for path in folder.glob(".*") if folder.is_dir() else ():
+        found = LITTER.fullmatch(path.name)
+        if found and (names is None or found[1] in names) and path.is_file():
+            path.unlink(missing_ok=True)
 
 
 def to_json(value: Any) -> bytes:
@@ -191,6 +207,11 @@ class RunFolder:
         for path in sorted(self.path.rglob("*"), reverse=True):
             if path not in (self.path / ".lock", self.log):
                 path.rmdir() if path.is_dir() else path.unlink()
+
+    def remove_litter(self) -> None:
+        """Remove what killed writes left behind. For the process that holds the lock: others may be writing."""
+        for folder in (self.path, self.checkpoints):
+            remove_litter(folder)
 
     # --- reading -----------------------------------------------------------------------------------------------
 

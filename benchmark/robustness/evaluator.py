@@ -58,6 +58,8 @@ class Evaluator:
         repeat_exactly(spec.recipe)  # as in training
         data = self._data(spec)
         method = restore_method(spec, data.task, folder.checkpoints / f"{record.kept.name}.pt", self.device)
+        with folder.lock():
+            folder.remove_litter()
         for found in _measure(method, data, spec):
             _check_record(folder, record, found)
             found.write(folder, record.id)

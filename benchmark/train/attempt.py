@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +15,27 @@ STOP_SIGNAL = signal.SIGUSR2
 
 BUSY = 75
 """Exit code of a worker whose run another process is training."""
+
+
+UNRECORDED = 74
+"""Exit code of a worker that could not write how its run ended."""
+
+
+INTERRUPTED = 130
+"""Exit code of a worker that was stopped while no run was in its hands."""
+
+STOPPING = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+"""Signals that stop a sweep: Ctrl-C, what `kill` and `timeout` send, and what a terminal that closes sends."""
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Let no signal of `STOPPING` in; what comes meanwhile takes effect afterwards. Children start so."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @dataclass(frozen=True)

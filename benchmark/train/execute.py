@@ -30,10 +30,10 @@ from benchmark.plan.spec import RunSpec, build_dataset, keep_spec, load_method
 from benchmark.protocol import Recipe
 from benchmark.records import Epoch, RunFolder, State, Status, machine
 from benchmark.rules import BEST_VALID, LAST
-from benchmark.train.attempt import BUSY, STOP_SIGNAL, Attempt
+from benchmark.train.attempt import BUSY, INTERRUPTED, STOP_SIGNAL, STOPPING, UNRECORDED, Attempt
 from benchmark.train.cost import start_memory
 from benchmark.train.finish import finish
-from benchmark.train.saving import resume, save
+from benchmark.train.saving import forget_previous, resume, save, save_last
 from benchmark.train.trainer import Feeds, Trainer, build_method, load_feeds
 
 log = logging.getLogger(__name__)
@@ -66,22 +66,30 @@ def execute(spec: RunSpec, attempt: Attempt, stop: threading.Event | None = None
         if folder.is_done() and not attempt.force:
             return State.DONE
         _leave_to_others(folder, attempt)
-        if attempt.force:
-            folder.clear()
         with beating(folder, attempt):
-            status = _start(spec, folder, attempt)
             try:
+                folder.clear() if attempt.force else folder.remove_litter()
+                status = _start(spec, folder, attempt)
                 _train(spec, folder, attempt, status, stop or threading.Event())
                 files = folder.size_of("spec.yaml", "record.json", folder.predictions.name, folder.embeddings.name)
                 final = replace(folder.read_status(), state=State.DONE, cause="", sizes=files)
             except (KeyboardInterrupt, Stopped) as end:
                 cause = str(end) or "stopped by the user"
-                final = replace(folder.read_status(), state=State.INTERRUPTED, cause=cause)
+                final = replace(folder.last_status(), state=State.INTERRUPTED, cause=cause)
             except Exception as error:
                 log.error("%s", traceback.format_exc())
-                final = replace(folder.read_status(), state=State.FAILED, cause=describe(error))
-            folder.write_status(replace(final, updated=time.time()))
-        return final.state
+                final = replace(folder.last_status(), state=State.FAILED, cause=describe(error))
+            return _conclude(folder, final)
+
+
+def _conclude(folder: RunFolder, final: Status) -> State:
+    """Record how a run ended, and return it; a run of which that cannot be recorded has failed."""
+    try:
+        folder.write_status(replace(final, updated=time.time()))
+    except OSError as error:
+        log.error("its status cannot be written: %s", error)
+        return State.FAILED
+    return final.state
 
 
 def _leave_to_others(folder: RunFolder, attempt: Attempt) -> None:
@@ -97,9 +105,10 @@ def beating(folder: RunFolder, attempt: Attempt) -> Iterator[None]:
     """Write a heartbeat of a run now and then, from a thread of its own.
 
     A worker of a cluster's job also ends when its launcher does: it must not live on outside what the job was given.
+    Any other trains on without its launcher, and has to see by itself that it is to be cancelled.
     """
     over = threading.Event()
-    launcher = multiprocessing.parent_process() if attempt.job else None
+    launcher = multiprocessing.parent_process()
 
     def beat() -> None:
         while True:
@@ -109,8 +118,8 @@ def beating(folder: RunFolder, attempt: Attempt) -> Iterator[None]:
                 log.warning("no sign of life: %s", error)
             if over.wait(attempt.heartbeat):
                 return
-            if launcher is not None and not launcher.is_alive():
-                log.error("the launcher is gone, and the job with it")
+            if launcher is not None and not launcher.is_alive() and (attempt.job or folder.is_to_be_cancelled()):
+                log.error("the launcher is gone, and %s", "the job with it" if attempt.job else "this is cancelled")
                 os.kill(os.getpid(), signal.SIGTERM)
 
     thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
@@ -174,7 +183,10 @@ def _train(spec: RunSpec, folder: RunFolder, attempt: Attempt, status: Status, s
     feeds = load_planned(spec, dataset, device)
     build = partial(build_method, kind, config, dataset.task, spec.recipe, spec.seed, device)
     trainer = Trainer(build(), feeds, spec.recipe, spec.seed, device)
-    before = resume(trainer, folder)
+    before, remark = resume(trainer, folder)
+    if remark:
+        status = replace(status, ends=(*status.ends[:-1], "; ".join([*status.ends[-1:], remark])))
+        folder.write_status(status)
 
     def elapsed() -> float:
         return before + time.perf_counter() - began
@@ -189,11 +201,12 @@ def _train(spec: RunSpec, folder: RunFolder, attempt: Attempt, status: Status, s
             if rule is not LAST:  # the last model is in the checkpoint that resuming needs
                 keep = trainer.method.state_dict() if rule is BEST_VALID else None
                 save(folder.checkpoints / f"{rule.name}.pt", {"method": keep, "test": trainer.test_logits})
-        save(folder.checkpoints / "last.pt", {**trainer.state(), "total": elapsed()})
+        save_last(folder, {**trainer.state(), "total": elapsed()})
         metric = Epoch(line).measured("valid", FUSED, HEADLINE.name)
         status = replace(status, epoch=trainer.epoch, metric=metric, updated=time.time(), stalled=0)
         folder.write_status(status)
     finish(spec, folder, trainer, build, elapsed)
+    forget_previous(folder)
 
 
 def load_planned(spec: RunSpec, dataset: Dataset, device: torch.device) -> Feeds:
@@ -231,7 +244,11 @@ def environment(device: str) -> dict[str, Any]:
 
 
 def work(spec: RunSpec, attempt: Attempt) -> None:
-    """Body of a worker process: set it up, execute, and tell the launcher by exit code."""
+    """Body of a worker process: set it up, execute, and tell the launcher by exit code.
+
+    Raises:
+        OSError: when the run's folder cannot be written at all.
+    """
     folder = RunFolder(spec.folder(attempt.out))
     folder.path.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -242,10 +259,14 @@ def work(spec: RunSpec, attempt: Attempt) -> None:
     signal.signal(STOP_SIGNAL, lambda *_: stop.set())
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a launcher on a cluster ignores it, and we are its child
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
         with single_run(attempt.threads):
-            execute(spec, attempt, stop)
+            if execute(spec, attempt, stop) is not folder.last_status().state:
+                sys.exit(UNRECORDED)
     except Timeout:
         sys.exit(BUSY)
+    except KeyboardInterrupt:  # before the run began, or after it ended
+        sys.exit(INTERRUPTED)
 
 
 def repeat_exactly(recipe: Recipe) -> None:
