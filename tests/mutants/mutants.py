@@ -24,7 +24,7 @@ import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.util import spec_from_file_location
@@ -96,10 +96,26 @@ def read_areas(path: Path = HERE / "areas.toml") -> list[Module]:
     ]
 
 
-def read_decisions(path: Path = HERE / "decisions.toml") -> dict[tuple[str, str, str], str]:
-    """Return {(module, line before, line after): why no test can tell}."""
-    content = tomllib.loads(path.read_text(encoding="utf-8"))
-    return {(one["module"], one["before"], one["after"]): one["why"] for one in content.get("equivalent", ())}
+@dataclass(frozen=True)
+class Decision:
+    """Why no test can tell a mutant."""
+
+    before: str
+    after: str
+    """The line, stripped; or what is replaced in a line of any module."""
+    why: str
+    module: str = ""
+    """Its path; empty for what is so in any module."""
+
+    def is_about(self, mutant: Mutant) -> bool:
+        if self.module:
+            return (self.module, self.before, self.after) == (mutant.module, mutant.before, mutant.after)
+        return self.before in mutant.before and mutant.before.replace(self.before, self.after) == mutant.after
+
+
+def read_decisions(path: Path = HERE / "decisions.toml") -> list[Decision]:
+    """Return the decisions on mutants that no test can tell."""
+    return [Decision(**one) for one in tomllib.loads(path.read_text(encoding="utf-8"))["equivalent"]]
 
 
 class Places:
@@ -259,7 +275,7 @@ def outcome_of(code: int | None) -> str:
     return {None: "hung", ALL_PASS: "survived", NOT_IMPORTED: "unreached"}.get(code, "killed")
 
 
-def try_module(module: Module, most: int, decisions: Mapping[tuple[str, str, str], str]) -> Iterator[Mutant]:
+def try_module(module: Module, most: int, decisions: Sequence[Decision]) -> Iterator[Mutant]:
     """Try a sample of a module's mutants."""
     source = (REPO / module.path).read_text(encoding="utf-8")
     seconds, started = Path(tempfile.mkdtemp(prefix="mutant-")) / "seconds.json", time.monotonic()
@@ -272,9 +288,8 @@ def try_module(module: Module, most: int, decisions: Mapping[tuple[str, str, str
     say(f"{module.path}: {len(sites)} sites, {len(chosen)} tried, tests take {usual:.1f} s")
     for number in chosen:
         mutant, mutated = sites[number]
-        outcome = outcome_of(ask(module, mutated, PATIENCE * usual + 10, seconds))
-        if outcome == "survived" and (mutant.module, mutant.before, mutant.after) in decisions:
-            outcome = "equivalent"
+        equal = any(decision.is_about(mutant) for decision in decisions)
+        outcome = "equivalent" if equal else outcome_of(ask(module, mutated, PATIENCE * usual + 10, seconds))
         mutant = replace(mutant, outcome=outcome)
         if outcome in ("survived", "unreached"):
             say(

@@ -44,11 +44,24 @@ def test_every_file_of_methods_with_a_function_is_in_the_area_of_methods(mutants
 
 
 def test_a_decision_is_about_a_line_that_is_there(mutants):
-    for (module, before, after), why in mutants.read_decisions().items():
-        lines = [line.strip() for line in (REPO / module).read_text(encoding="utf-8").splitlines()]
-        assert before in lines, f"{module}: {before}"
-        assert before != after
-        assert why
+    for one in mutants.read_decisions():
+        lines = (REPO / one.module).read_text(encoding="utf-8").splitlines() if one.module else [one.before]
+        assert one.before in [line.strip() for line in lines], f"{one.module}: {one.before}"
+        assert one.before != one.after
+        assert one.why
+
+
+def test_a_decision_holds_for_its_module_or_for_its_change_in_any(mutants):
+    def made(before, after):
+        return mutants.Mutant("area", "a.py", "f", 1, "change", before, after)
+
+    own = mutants.Decision("x = 1", "x = 2", "why", "a.py")
+    assert own.is_about(made("x = 1", "x = 2"))
+    assert not own.is_about(made("x = 1", "x = 0"))
+    assert not mutants.Decision("x = 1", "x = 2", "why", "b.py").is_about(made("x = 1", "x = 2"))
+    everywhere = mutants.Decision("strict=True", "strict=False", "why")
+    assert everywhere.is_about(made("zip(a, b, strict=True)", "zip(a, b, strict=False)"))
+    assert not everywhere.is_about(made("zip(a, b, strict=True, c=True)", "zip(a, b, strict=True, c=False)"))
 
 
 @pytest.mark.parametrize(("only_functions", "lines"), [(False, [6, 9, 10, 14]), (True, [9, 10])])

@@ -10,7 +10,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from benchmark.reports._bootstrap import Resamples, average_seeds, holm, interval, mcnemar, sum_seeds, two_sided
+from benchmark.reports._bootstrap import (
+    Resamples,
+    average_seeds,
+    holm,
+    interval,
+    mcnemar,
+    resamples_for,
+    sum_seeds,
+    two_sided,
+)
 from benchmark.reports._marks import paired
 from benchmark.reports.significance import SignificanceReport, significance
 
@@ -98,6 +107,26 @@ def test_resampling_has_the_variance_of_the_binomial_and_the_same_draws_for_all(
     assert (once + wrong == 400).all()
     assert once.mean() == pytest.approx(right.sum(), abs=0.6)
     assert once.std() == pytest.approx((400 * right.mean() * (1 - right.mean())) ** 0.5, rel=0.05)
+
+
+def test_sums_of_shares_are_rounded_to_hundredths_and_counts_are_exact():
+    resamples = Resamples(3, 40)
+    assert set(resamples.sums(np.full((1, 3), 0.001)).ravel()) == {0.0}
+    assert set(resamples.sums(np.full((1, 3), 0.004)).ravel()) == {np.float32(0.01)}
+    assert set(resamples.sums(np.ones((1, 3), dtype=bool)).ravel()) == {3.0}
+
+
+@pytest.mark.parametrize(("tests", "resamples"), [(0, 3000), (60, 3000), (61, 3050), (100, 5000)])
+def test_there_are_enough_resamples_for_the_number_of_tests(tests, resamples):
+    assert resamples_for(tests) == resamples
+
+
+@pytest.mark.parametrize(("count", "resamples"), [(7, 1), (7, 250), (3, 251), (2, 700)])
+def test_every_resample_draws_as_many_samples_as_there_are(count, resamples):
+    drawn = Resamples(count, resamples).sums(np.eye(count, dtype=bool))
+    assert drawn.shape == (count, resamples)
+    assert (drawn.sum(0) == count).all()
+    assert resamples == 1 or len(np.unique(drawn, axis=1).T) > 1
 
 
 def test_seeds_are_resampled_too():
