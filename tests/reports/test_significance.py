@@ -235,6 +235,31 @@ def test_several_seeds_are_not_said_to_be_one(runs, tmp_path, comparison_of):
     assert not any("With one common seed" in note for note in notes)
 
 
+def test_the_interval_is_in_points_to_the_last_digit(runs, tmp_path, comparison_of):
+    answers = {m: np.stack([draw_right(0.7, 77, (seed, n)) for seed in range(3)]) for n, m in enumerate("ab")}
+    for method, seeds in answers.items():
+        for seed, right in enumerate(seeds):
+            runs(method, seed, right)
+    found = row(significance(*comparison_of(tmp_path)), "a − b")
+    gaps = Resamples(77, 3000).sums(answers["a"]) - Resamples(77, 3000).sums(answers["b"])
+    low, high = 100 * np.quantile(average_seeds(gaps) / 77, (0.025, 0.975))
+    assert (found["low"].mean, found["high"].mean) == pytest.approx((low, high), abs=1e-9)
+
+
+def test_the_last_digit_of_points_is_a_hundredth_and_no_column_is_ranked(runs, tmp_path, comparison_of):
+    for method in ("a", "b"):
+        runs(method, 0, draw_right(0.7, 77, ord(method)))
+    table = significance(*comparison_of(tmp_path))
+    assert [column.digits for column in table.columns[:-1]] == [2, 2, 2, 4, 4, 4]
+    assert not any(column.rank for column in table.columns)
+
+
+def test_a_run_that_was_interrupted_is_missing_and_not_failed(runs, tmp_path, comparison_of):
+    runs("a", 0, draw_right(0.7, 20, 0))
+    runs("b", 0, draw_right(0.7, 20, 1), state=State.INTERRUPTED)
+    assert {cell.symbol for cell in dict(significance(*comparison_of(tmp_path)).rows)["a − b"]} == {MISSING}
+
+
 def test_missing_failed_and_damaged_runs(runs, made_up, tmp_path, comparison_of):
     runs("good", 0, draw_right(0.7, 50, 0))
     runs("late", 1, draw_right(0.7, 50, 1))  # no seed in common
