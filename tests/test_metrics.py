@@ -8,7 +8,18 @@ import numpy as np
 import pytest
 
 from benchmark.metrics import ACCURACY, LOSS, MACRO_F1, MAP, METRICS, in_tables, present
-from benchmark.rules import BEST_VALID, DAGGER, LAST, ORACLE_TEST, RULES, dagger, known_rule, title
+from benchmark.rules import (
+    BEST_VALID,
+    DAGGER,
+    LAST,
+    ORACLE_TEST,
+    RULES,
+    dagger,
+    kept,
+    known_rule,
+    needs_validation,
+    title,
+)
 
 LOGITS = np.log(np.array([[0.7, 0.2, 0.1], [0.6, 0.3, 0.1], [0.1, 0.8, 0.1], [0.5, 0.1, 0.4]], dtype=np.float32))
 LABELS = np.array([0, 1, 1, 2])
@@ -65,3 +76,12 @@ def test_an_unknown_rule_is_answered_with_those_that_there_are():
     assert known_rule("last") == "last"
     with pytest.raises(ValueError, match=r"^'best_valid', 'last' or 'oracle_test'$"):
         known_rule("first")
+
+
+def test_the_model_that_is_kept_is_that_of_validation_or_the_last():
+    assert kept([*RULES]) is BEST_VALID
+    assert kept(["last", "oracle_test"]) is LAST
+
+
+def test_only_the_rule_that_looks_at_validation_needs_it():
+    assert [needs_validation(name) for name in (*RULES, "of tomorrow")] == [True, False, False, False]
