@@ -12,7 +12,7 @@ import pytest
 from pydantic import Field, model_validator
 
 from benchmark.errors import Problem, Problems, UserError, nearest
-from benchmark.settings import Settings, parse_settings, parse_value
+from benchmark.settings import Settings, check_settings, is_balanced, label, parse_settings, parse_value, split_list
 
 
 class Inner(Settings):
@@ -119,13 +119,62 @@ def test_settings_that_only_fit_together_are_both_told():
     ("text", "value"),
     [
         ("0", 0), ("1e-3", 0.001), (".5", 0.5), ("-2", -2), ("true", True), ("True", True), ("False", False),
-        ("null", None), ("None", None), ("[1,2]", [1, 2]), ('{"a": 1}', {"a": 1}), ("paper", "paper"), ('"0"', "0"),
+        ("null", None), ("None", None), ("[1,2]", [1, 2]), ("[fused,mean]", ["fused", "mean"]),
+        ("[fused,[a,b]]", ["fused", ["a", "b"]]), ("[fused", "[fused"), ("[]", []),
+        ('{"a": 1}', {"a": 1}), ("paper", "paper"), ('"0"', "0"),
     ],
 )  # fmt: skip
 def test_a_typed_value_means_what_it_says(text, value):
     parsed = parse_value(text)
     assert parsed == value
     assert type(parsed) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("a,b", ["a", "b"]),
+        ("a[x=1,y=[2,3]],b", ["a[x=1,y=[2,3]]", "b"]),
+        ("a[b,c],d[e,f],g", ["a[b,c]", "d[e,f]", "g"]),
+        (" a , ,b,", ["a", "b"]),
+        ("", []),
+    ],
+)
+def test_commas_in_brackets_do_not_split_a_list(text, parts):
+    assert split_list(text) == parts
+
+
+@pytest.mark.parametrize(
+    ("text", "balanced"),
+    [("", True), ("a[b]{c}", True), ("[{}]", True), ("[", False), ("]", False), ("[}", False), ("[]]", False)],
+)
+def test_brackets_are_balanced_when_each_closes_what_opened_last(text, balanced):
+    assert is_balanced(text) is balanced
+
+
+@pytest.mark.parametrize(
+    ("changed", "shown"),
+    [
+        ({}, "aug"),
+        ({"lr": 0.1, "variant": "paper"}, "aug[lr=0.1,variant=paper]"),
+        ({"rules": ["fused", "mean"], "flag": True}, "aug[rules=[fused,mean],flag=true]"),
+    ],
+)
+def test_a_label_is_what_the_user_would_type(changed, shown):
+    assert label("aug", changed) == shown
+
+
+def test_what_is_given_is_checked_while_something_is_missing():
+    check_settings(Needy, {}, "method needy")
+    with pytest.raises(UserError) as caught:
+        check_settings(Needy, {"modality": 3, "other": 1}, "method needy")
+    assert {problem.got for problem in caught.value.problems} == {"3", "'other'"}
+
+
+@pytest.mark.parametrize(("length", "told"), [(77, True), (78, False)])
+def test_a_value_of_80_characters_or_more_is_not_repeated(length, told):
+    (problem,) = problems_of({"count": "x" * length})
+    assert (problem.got == f'"{"x" * length}"') is told
 
 
 def test_user_errors_survive_pickling_between_processes():
