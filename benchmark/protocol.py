@@ -133,6 +133,27 @@ class Protocol(Settings):
             recipe = _merge(recipe, change)
         return parse_settings(Recipe, recipe, f"protocol {self.name}")
 
+    def replaced(self, dataset: str, recommended: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:
+        """Return what the protocol itself says where a recipe says something else: {"epochs": 25, "optimizer.lr": .01}.
+
+        A key that only the recipe has, such as one of another optimizer, has None.
+        """
+        try:
+            own = _flat(self.resolve(dataset, recommended, {}).model_dump(mode="json"))
+        except UserError:  # a protocol that leaves something to the command line
+            return {}
+        used = _flat(recipe.model_dump(mode="json"))
+        return {key: own.get(key) for key in sorted(own.keys() | used.keys()) if own.get(key) != used.get(key)}
+
+
+def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested values under keys with dots."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        nested = isinstance(value, Mapping)
+        found |= {f"{key}.{name}": one for name, one in _flat(value).items()} if nested else {key: value}
+    return found
+
 
 def _merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
     """Merge nested mappings; a change of `kind` replaces its whole mapping."""

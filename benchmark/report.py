@@ -7,11 +7,13 @@ import json
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from benchmark.records import RunView, State, remove_litter, write_atomic
+from benchmark.codes import Code, behind, split
+from benchmark.records import RunView, State, dig, remove_litter, write_atomic
+from benchmark.reproduce import rerun
 from benchmark.rules import BEST_VALID, RULES, Rule
 from benchmark.tables.table import FAILED, MISSING, UNSUPPORTED, Table
 from benchmark.versions import NUMERICS
@@ -60,12 +62,20 @@ class Comparison:
     """Label of the data set with its settings."""
     protocol: str
     title: str
-    """What distinguishes this comparison from the others of a report."""
+    """What distinguishes this comparison from the others of a report, with the epochs and what else was changed."""
+    stem: str
+    """The same as a part of file names; it does not depend on what else is in a report."""
     selection: str
     """The rule of the main table."""
     runs: Sequence[RunView]
     stale: int
     """Runs left out because newer code has run the same thing."""
+    older: Sequence[str] = ()
+    """Which seeds and rows are of older code, and the commands that train them with today's, in words."""
+    marked: frozenset[str] = frozenset()
+    """Methods whose rows are of older code than other settings of the same method."""
+    superseded: bool = False
+    """Whether a newer version of the core or of the data set has a comparison of the same settings."""
     unsupported: Mapping[str, str] = field(default_factory=dict)
     """{method: why it cannot run on this data set}, where an experiment's plan says so; records know only of runs."""
     results: dict[Callable[[Comparison], Any], Any] = field(default_factory=dict, repr=False, compare=False)
@@ -124,8 +134,10 @@ class Comparison:
         lines += [f"n/a {method}: {reason.rstrip('.')}." for method, reason in sorted(self.unsupported.items())]
         if undefined := [rule.label for rule in RULES.values() if not self.is_defined(rule.name)]:
             lines.append(f"n/a {', '.join(undefined)}: all of train trains, so there are no samples to validate on.")
+        lines += [recipe_of(self.runs), *self.older, *self.once(mixed)] if self.runs else []
         if self.stale:
-            lines.append(f"{self.stale} older runs of the same settings are left out.")
+            runs = "1 older run" if self.stale == 1 else f"{self.stale} older runs"
+            lines.append(f"{runs} of the same settings and seeds left out.")
         if self.runs and (numerics := self.runs[0].spec["numerics"]) != NUMERICS:
             made = f"version {numerics} of the core's numbers" if numerics else "code from before numbers had versions"
             lines.append(f"Made by {made}; today's is version {NUMERICS}.")
@@ -176,30 +188,112 @@ def compare(
 def _comparisons(
     groups: dict[tuple[str, str, str], list[RunView]], unsupported: Sequence[tuple[str, str, str]]
 ) -> Iterator[Comparison]:
-    files = Counter(slug(f"{dataset}, {protocol}") for dataset, protocol, _ in groups)
-    for (dataset, protocol, recipe), runs in sorted(groups.items()):
-        title = f"{dataset}, {protocol}"
-        if files[slug(title)] > 1:  # else one would overwrite the other
-            digest = _digest(dataset + recipe)[:4]
-            title += f" ({runs[0].spec['recipe']['epochs']} epochs, #{digest})"
+    found = sorted(groups.items())
+    titles = {key: title_of(runs) for key, runs in found}
+    latest: dict[str, tuple[int, ...]] = {}
+    for _, runs in found:
+        if any(run.record for run in runs):
+            latest[_alike(runs)] = max(Code.of(runs[0]).versions[:2], latest.get(_alike(runs), (-1, -1)))
+    count = Counter(slug(title) for title in titles.values())
+    for (dataset, protocol, recipe), runs in found:
+        title = titles[dataset, protocol, recipe]
+        if count[slug(title)] > 1:  # else one would overwrite the other
+            title += f", #{_digest(dataset + recipe)[:4]}"
         reasons = {method: reason for method, data, reason in unsupported if data == dataset}
-        newest: dict[tuple[str, int], RunView] = {}
-        latest = _latest_versions(runs)
-        for run in sorted(runs, key=_freshness):
-            if run.spec["method"]["version"] >= latest[run.method]:
-                newest[run.method, run.seed] = run
-        kept = sorted(newest.values(), key=lambda run: (run.spec["method"]["name"], run.method, run.seed))
-        selection = runs[0].selection
-        yield Comparison(dataset, protocol, title, selection, kept, len(runs) - len(kept), reasons)
+        current, older = split(runs)
+        kept, marked, words = _rows(current, older)
+        superseded = Code.of(runs[0]).versions[:2] < latest.get(_alike(runs), (-1, -1))
+        stale = len(runs) - len(kept) - len(_unrepeated(current, older))
+        yield Comparison(
+            dataset, protocol, title, slug(title), runs[0].selection, kept, stale, words, marked, superseded, reasons
+        )
 
 
-def _latest_versions(runs: Iterable[RunView]) -> dict[str, int]:
-    """Return {method: the highest version of its numbers that a run has finished with, or has at all}."""
-    found: dict[str, tuple[bool, int]] = {}
-    for run in runs:
-        rank = run.status.state is State.DONE, int(run.spec["method"]["version"])
-        found[run.method] = max(rank, found.get(run.method, rank))
-    return {method: version for method, (_, version) in found.items()}
+def title_of(runs: Sequence[RunView]) -> str:
+    """Return what a comparison is of: data set, protocol, epochs, what else was changed of the protocol, old code."""
+    first = runs[0]
+    epochs = first.spec["recipe"].get("epochs")
+    changes = next((found for run in runs if (found := run.changes())), [])
+    parts = [first.dataset, str(first.spec["protocol"]), f"{epochs} epoch{'s' * (epochs != 1)}"]
+    parts += [change.partition(" (")[0] for change in changes if not change.startswith("epochs=")]
+    if (numerics := first.spec["numerics"]) != NUMERICS:
+        parts.append(f"core version {numerics}")
+    return ", ".join(parts)
+
+
+def recipe_of(runs: Sequence[RunView]) -> str:
+    """Return in words how the runs of a comparison were trained, and what of that is not the protocol's own."""
+    recipe = runs[0].spec["recipe"]
+    epochs, batch, optimizer = recipe.get("epochs"), recipe.get("batch_size"), recipe.get("optimizer")
+    parts = [f"{epochs} epoch{'s' * (epochs != 1)}", *([f"batches of {batch}"] if batch else [])]
+    if isinstance(optimizer, Mapping):
+        values = ", ".join(f"{key} {value}" for key, value in optimizer.items() if key != "kind")
+        parts.append(f"{optimizer.get('kind')} ({values})")
+    if schedule := dig(recipe, "schedule", "kind"):
+        parts.append(f"{schedule} schedule")
+    parts += [str(recipe["precision"])] if "precision" in recipe else []
+    changes = next((found for run in runs if (found := run.changes())), [])
+    changed = f" Not as in {runs[0].spec['protocol']}, whose own in brackets: {', '.join(changes)}." if changes else ""
+    return f"{runs[0].dataset}: {', '.join(parts)}.{changed}"
+
+
+def _alike(runs: Sequence[RunView]) -> str:
+    """Return what comparisons have in common that differ in the code of the core and of the data set alone."""
+    spec = runs[0].spec
+    return json.dumps([runs[0].dataset, spec["protocol"], spec["recipe"], spec["fingerprint"]], sort_keys=True)
+
+
+def _rows(current: Sequence[RunView], older: Sequence[RunView]) -> tuple[list[RunView], frozenset[str], list[str]]:
+    """Return the runs of a table, one for each method and seed; which methods are of older code; and that in words."""
+    newest: dict[tuple[str, int], RunView] = {}
+    for run in sorted(current, key=_freshness):
+        newest[run.method, run.seed] = run
+    kept = sorted(newest.values(), key=lambda run: (run.spec["method"]["name"], run.method, run.seed))
+    words, missed = [], _unrepeated(current, older)
+    latest = {run.method: Code.of(run) for run in kept if run.status.state is State.DONE}
+    for method in dict.fromkeys(run.method for run in missed):
+        alike = [run for run in missed if run.method == method]
+        what = sorted({Code.of(run).differs(latest[method]) for run in alike})
+        row = latest[method].differs(Code.of(alike[0]))
+        seeds = _seeds(sorted({run.seed for run in alike}))
+        words.append(f"Left out, of older code: {method}, {seeds} ({', '.join(what)}; the row is of {row}).")
+    marked = behind(kept)
+    for method, difference in marked.items():
+        words.append(f"Of older code: {method} ({difference}), which other rows of the same method are not.")
+    again = [*missed, *(run for run in kept if run.method in marked)]
+    words += [f"To train what is of older code again: {command}" for command in rerun(again)]
+    shown = [_marked(run, marked.get(run.method, "")) for run in kept]
+    return shown, frozenset(run.method for run in shown) - {run.method for run in kept}, words
+
+
+def _unrepeated(current: Sequence[RunView], older: Sequence[RunView]) -> list[RunView]:
+    """Return the finished runs of older code whose seed no run of newer code has finished with, the newest of each."""
+    done = {(run.method, run.seed) for run in current if run.record}
+    found = {(run.method, run.seed): run for run in sorted(older, key=_freshness) if run.record}
+    return [run for key, run in sorted(found.items()) if key not in done]
+
+
+def _marked(run: RunView, what: str) -> RunView:
+    """Return a run of a row that is of older code, named so in every table and figure."""
+    if not what:
+        return run
+    method = {**run.spec["method"], "label": f"{run.method} (older: {what})"}
+    return replace(run, spec={**run.spec, "method": method})
+
+
+def mixed(comparison: Comparison) -> list[str]:
+    """Say in which rows torch, device or CPU threads differ between seeds; ask by `comparison.once(mixed)`."""
+    lines = []
+    for method in comparison.methods:
+        found: dict[str, dict[str, list[int]]] = {}
+        for run in comparison.of(method):
+            for what, value in run.made_with().items() if run.record else ():
+                found.setdefault(what, {}).setdefault(value, []).append(run.seed)
+        for what, values in found.items():
+            if len(values) > 1:
+                words = ", ".join(f"{value} ({_seeds(seeds)})" for value, seeds in sorted(values.items()))
+                lines.append(f"Mixed in one row: {method}, {what} {words}.")
+    return lines
 
 
 def _freshness(run: RunView) -> tuple[bool, float, str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmark.metrics import FUSED, HEADLINE
 from benchmark.records import RunView
-from benchmark.report import Artifact, Comparison, Report, render, slug
+from benchmark.report import Artifact, Comparison, Report, render
 from benchmark.rules import dagger
 from benchmark.tables.table import Cell, Column, Table
 
@@ -24,7 +24,7 @@ class AblationReport(Report):
 
     def build(self, comparisons: Sequence[Comparison]) -> Iterable[Artifact]:
         for comparison in comparisons:
-            yield from render(ablation(comparison), f"ablation-{slug(comparison.title)}")
+            yield from render(ablation(comparison), f"ablation-{comparison.stem}")
 
     def tables(self, comparisons: Sequence[Comparison]) -> Iterable[Table]:
         return [ablation(comparison) for comparison in comparisons]
@@ -38,7 +38,7 @@ def ablation(comparison: Comparison) -> Table:
     whole = wholes(comparison)
     shown: list[tuple[Column, Value]] = [(Column(f"fused{mark}"), partial(accuracy, rule=rule, head=FUSED))]
     if any(run.method != run.spec["method"]["name"] for run in comparison.runs) and whole:
-        shown.append((Column("Δ", digits=1, rank=False), partial(change, whole=whole, rule=rule)))
+        shown.append((Column("Δ", digits=1, rank=False), partial(change, comparison, whole, rule)))
     for modality in comparison.modalities:
         shown.append((Column(f"own{mark}", modality), partial(accuracy, rule=rule, head=modality)))
         shown.append((Column("probe", modality), partial(probe, modality=modality)))
@@ -71,10 +71,10 @@ def wholes(comparison: Comparison) -> dict[tuple[str, int], RunView]:
     }
 
 
-def change(run: RunView, whole: Mapping[tuple[str, int], RunView], rule: str) -> float | None:
-    """Return the fused accuracy less that of the method as it is with the same seed, in points."""
+def change(comparison: Comparison, whole: Mapping[tuple[str, int], RunView], rule: str, run: RunView) -> float | None:
+    """Return the fused accuracy less that of the method as it is with the same seed and of the same code, in points."""
     base = whole.get((run.spec["method"]["name"], run.seed))
-    if base is None or base is run:
+    if base is None or base is run or run.method in comparison.marked:
         return None
     ours, theirs = accuracy(run, rule, FUSED), accuracy(base, rule, FUSED)
     return None if ours is None or theirs is None else ours - theirs

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from benchmark.metrics import HEADLINE, LOSS
 from benchmark.records import RunView
-from benchmark.report import Artifact, Comparison, Report, render, slug
+from benchmark.report import Artifact, Comparison, Report, render
 from benchmark.rules import BEST_VALID
 from benchmark.tables.table import MISSING, UNSUPPORTED, Column, Table
 
@@ -42,7 +42,7 @@ class BudgetReport(Report):
 
     def build(self, comparisons: Sequence[Comparison]) -> Iterable[Artifact]:
         for comparison in comparisons:
-            yield from render(equal_budget(comparison), f"budget-{slug(comparison.title)}")
+            yield from render(equal_budget(comparison), f"budget-{comparison.stem}")
 
     def tables(self, comparisons: Sequence[Comparison]) -> Iterable[Table]:
         return [equal_budget(comparison) for comparison in comparisons]

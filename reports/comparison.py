@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from benchmark.metrics import FUSED, HEADLINE, METRICS, PROBE, Metric, present
 from benchmark.records import RunView
-from benchmark.report import Artifact, Comparison, Report, render, slug
+from benchmark.report import Artifact, Comparison, Report, render
 from benchmark.rules import BEST_VALID, ORACLE_TEST, RULES, Rule, dagger
 from benchmark.tables.table import MISSING, UNSUPPORTED, Cell, Column, Mark, Table
 
@@ -24,8 +24,8 @@ class ComparisonReport(Report):
         if comparisons:
             yield from render(summary(comparisons), "comparison")
         for comparison in comparisons:
-            yield from render(fused(comparison, metrics_of(comparison)), f"fused-{slug(comparison.title)}")
-            yield from render(unimodal(comparison, list(RULES.values())), f"unimodal-{slug(comparison.title)}")
+            yield from render(fused(comparison, metrics_of(comparison)), f"fused-{comparison.stem}")
+            yield from render(unimodal(comparison, list(RULES.values())), f"unimodal-{comparison.stem}")
 
     def tables(self, comparisons: Sequence[Comparison]) -> Iterable[Table]:
         for comparison in comparisons:

@@ -30,7 +30,7 @@ class CurvesReport(Report):
     def build(self, comparisons: Sequence[Comparison]) -> Iterable[Artifact]:
         looks = styles(comparisons)
         for comparison in comparisons:
-            stem, logs = slug(comparison.title), read(comparison)
+            stem, logs = comparison.stem, read(comparison)
             for name, figure in figures(comparison, logs, looks).items():
                 yield from render_figure(figure, f"{name}-{stem}")
             for method, runs in logs.items():

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from benchmark.records import RunView, State
-from benchmark.report import Artifact, Comparison, Report, render, render_figure, slug
+from benchmark.report import Artifact, Comparison, Report, render, render_figure
 from benchmark.tables.table import FAILED, MISSING, Cell, Column, Table
 
 from ._figures import PALETTE
@@ -68,7 +68,7 @@ class GapReport(Report):
 
     def build(self, comparisons: Sequence[Comparison]) -> Iterable[Artifact]:
         for comparison in comparisons:
-            stem = f"gap-{slug(comparison.title)}"
+            stem = f"gap-{comparison.stem}"
             yield from render(convergence(comparison), stem)
             if any(comparison.once(gaps).values()):
                 yield from render_figure(draw(comparison), stem)

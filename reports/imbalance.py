@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from benchmark.metrics import HEADLINE
 from benchmark.records import MissingScores, RunView
-from benchmark.report import Artifact, Comparison, Report, render, render_figure, slug
+from benchmark.report import Artifact, Comparison, Report, render, render_figure
 from benchmark.tables.table import MISSING, UNSUPPORTED, Cell, Column, Table
 
 from ._figures import PALETTE, add_legend, few_ticks, open_figure, width_of
@@ -71,9 +71,9 @@ class ImbalanceReport(Report):
 
     def build(self, comparisons: Sequence[Comparison]) -> Iterable[Artifact]:
         for comparison in comparisons:
-            stem, found = f"imbalance-{slug(comparison.title)}", comparison.once(measure_all)
+            stem, found = f"imbalance-{comparison.stem}", comparison.once(measure_all)
             yield from render(contributions(comparison, found), stem)
-            yield from render(signals(comparison, found), f"imbalance-signals-{slug(comparison.title)}")
+            yield from render(signals(comparison, found), f"imbalance-signals-{comparison.stem}")
             if found:
                 yield from render_figure(draw(comparison, found), stem)
 

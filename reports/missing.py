@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from benchmark.metrics import HEADLINE
 from benchmark.records import MIXED, MissingScores, RunView
-from benchmark.report import Artifact, Comparison, Report, render, render_figure, slug
+from benchmark.report import Artifact, Comparison, Report, render, render_figure
 from benchmark.tables.table import Column, Table
 
 from ._figures import Style, add_legend, draw_seeds, handles_of, open_figure, styles
@@ -40,7 +40,7 @@ class MissingReport(Report):
     def build(self, comparisons: Sequence[Comparison]) -> Iterable[Artifact]:
         looks = styles(comparisons)
         for comparison in comparisons:
-            stem, found = slug(comparison.title), comparison.once(read_all)
+            stem, found = comparison.stem, comparison.once(read_all)
             for fill in fills(found):
                 yield from render(summary(comparison, found, fill), f"missing-{fill}-{stem}")
             if found:

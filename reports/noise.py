@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from benchmark.metrics import HEADLINE
 from benchmark.records import ALL, NoiseScores, RunView
-from benchmark.report import Artifact, Comparison, Report, render, render_figure, slug
+from benchmark.report import Artifact, Comparison, Report, render, render_figure
 from benchmark.tables.table import Column, Table
 
 from ._figures import Style, add_legend, draw_seeds, handles_of, open_figure, styles
@@ -34,7 +34,7 @@ class NoiseReport(Report):
     def build(self, comparisons: Sequence[Comparison]) -> Iterable[Artifact]:
         looks = styles(comparisons)
         for comparison in comparisons:
-            stem, found = f"noise-{slug(comparison.title)}", comparison.once(read_all)
+            stem, found = f"noise-{comparison.stem}", comparison.once(read_all)
             yield from render(summary(comparison, found), stem)
             if found:
                 yield from render_figure(draw(comparison, found, looks), stem)

@@ -38,7 +38,8 @@ def by_dataset(comparisons: Sequence[Comparison]) -> dict[str, list[Comparison]]
     """
     groups: dict[str, list[Comparison]] = {}
     for comparison in sorted(comparisons, key=lambda one: (one.protocol != REFERENCE, one.protocol, one.title)):
-        groups.setdefault(str(comparison.runs[0].spec["dataset"]["name"]), []).append(comparison)
+        if not comparison.superseded:
+            groups.setdefault(str(comparison.runs[0].spec["dataset"]["name"]), []).append(comparison)
     return {name: groups[name] for name in sorted(groups) if len({one.protocol for one in groups[name]}) > 1}
 
 
@@ -112,9 +113,8 @@ def notes(group: Sequence[Comparison]) -> list[str]:
     """Return what a reader must know: how epochs were chosen, what is subtracted from what."""
     lines = []
     for comparison in group:
-        epochs = comparison.runs[0].spec["recipe"]["epochs"]
         lines.append(
-            f"{comparison.title}: {comparison.dataset}, {epochs} epochs, n = {comparison.num_seeds} seeds, "
+            f"{comparison.title}: {comparison.dataset}, n = {comparison.num_seeds} seeds, "
             f"selection {comparison.selection}."
         )
     lines.append(f"gain: less {BASELINE} under the same protocol and seed, in points.")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmark.errors import Problem, UserError, nearest
 from benchmark.metrics import FUSED, in_tables
-from benchmark.report import Artifact, Comparison, Report, render, slug
+from benchmark.report import Artifact, Comparison, Report, render
 from benchmark.rules import ORACLE_TEST, RULES, title
 from benchmark.tables.table import Cell, Column, Table
 
@@ -36,7 +36,7 @@ class PublishedReport(Report):
         figures = read_folder(FOLDER)
         found = list(beside(comparisons, figures))
         for comparison, table in found:
-            yield from render(table, f"published-{slug(comparison.title)}")
+            yield from render(table, f"published-{comparison.stem}")
         if not found:
             yield from render(nothing(figures), "published")
 

@@ -75,12 +75,14 @@ def rankings(comparisons: Sequence[Comparison]) -> Iterator[Ranking]:
     """Yield a ranking for each protocol and selection rule."""
     groups: dict[tuple[str, str], list[Comparison]] = {}
     for comparison in comparisons:
-        groups.setdefault((comparison.protocol, comparison.selection), []).append(comparison)
+        if not comparison.superseded:
+            groups.setdefault((comparison.protocol, comparison.selection), []).append(comparison)
     for (protocol, selection), group in sorted(groups.items()):
         names = [comparison.dataset for comparison in group]
         ambiguous = sorted({name for name in names if names.count(name) > 1})
         kept = [comparison for comparison in group if comparison.dataset not in ambiguous]
-        notes = [f"Left out, as run by several recipes of this protocol: {name}." for name in ambiguous]
+        notes = [f"Ranked on {'; '.join(comparison.title for comparison in kept)}."] if kept else []
+        notes += [f"Left out, as run by several recipes of this protocol: {name}." for name in ambiguous]
         yield rank(
             f"{protocol}, {selection}", {comparison.dataset: accuracies(comparison) for comparison in kept}, notes
         )

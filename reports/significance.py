@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.records import State
-from benchmark.report import Artifact, Comparison, Report, render, slug
+from benchmark.report import Artifact, Comparison, Report, render
 from benchmark.tables.table import FAILED, MISSING, Cell, Column, Table
 
 from ._bootstrap import Resamples, holm, interval, mcnemar, resamples_for, sum_seeds, two_sided
@@ -32,7 +32,7 @@ class SignificanceReport(Report):
 
     def build(self, comparisons: Sequence[Comparison]) -> Iterable[Artifact]:
         for comparison in comparisons:
-            yield from render(significance(comparison), f"significance-{slug(comparison.title)}")
+            yield from render(significance(comparison), f"significance-{comparison.stem}")
 
     def tables(self, comparisons: Sequence[Comparison]) -> Iterable[Table]:
         return [significance(comparison) for comparison in comparisons]

@@ -24,7 +24,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from benchmark.records import Embeddings, RunView, State
-from benchmark.report import Artifact, Comparison, Report, render, render_figure, slug
+from benchmark.report import Artifact, Comparison, Report, render, render_figure
 from benchmark.tables.table import FAILED, MISSING, Cell, Column, Table
 
 from ._figures import PALETTE
@@ -64,7 +64,7 @@ class TSNEReport(Report):
 
     def build(self, comparisons: Sequence[Comparison]) -> Iterable[Artifact]:
         for comparison in comparisons:
-            stem = f"tsne-{slug(comparison.title)}"
+            stem = f"tsne-{comparison.stem}"
             features, notes = read(comparison)
             yield from render(separation(comparison, features, notes), stem)
             if features:

@@ -123,7 +123,7 @@ def test_reports_know_records_and_never_training():
 
 def test_pages_know_records_and_never_training():
     pages = [name for name in CORE if name.startswith("benchmark.site")]
-    allowed = core("errors", "metrics", "protocol", "records", "report", "rules", "tables.table")
+    allowed = core("errors", "metrics", "protocol", "records", "report", "reproduce", "rules", "tables.table")
     assert not told(pages, lambda module: beyond(module, "benchmark.site") - allowed | imports_of(module) & TRAINING)
 
 

@@ -182,7 +182,8 @@ def test_a_table_holds_one_version_of_a_method_the_latest_finished_one(made_up, 
     going_on = versioned(made_up("concat", 2, state=State.FAILED), method=3)
     (comparison,), _ = compare(scan(tmp_path / "runs"))
     assert [run.folder.path for run in comparison.runs] == [second.path, going_on.path]
-    assert comparison.stale == 2
+    assert comparison.stale == 1
+    assert any("of older code: concat, seed 1 (version 1;" in line for line in comparison.left_out())
 
 
 def test_numbers_of_several_versions_of_the_core_never_stand_in_one_table_and_old_ones_say_so(made_up, tmp_path):

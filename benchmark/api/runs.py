@@ -8,9 +8,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
+from benchmark.codes import Code, split
 from benchmark.errors import Problem, Problems, UserError, nearest
 from benchmark.metrics import PROBE
-from benchmark.records import RunView, State, view_all
+from benchmark.records import RunView, State, dig, view_all
 from benchmark.rules import BEST_VALID
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class Runs(Sequence[RunView]):
         return Runs((run for run in chosen if where is None or where(run)), self.unsupported)
 
     def overview(self) -> pd.DataFrame:
-        """Return a row for each run: dataset, method, seed, protocol, state, epoch, epochs, cause, folder."""
+        """Return a row for each run: what it is, state, epoch, cause, folder."""
         import pandas as pd
 
         rows = [
@@ -99,33 +100,44 @@ class Runs(Sequence[RunView]):
                 **_identity(run),
                 "state": str(run.status.state),
                 "epoch": run.status.epoch,
-                "epochs": run.status.epochs,
                 "cause": run.problem or run.status.cause,
                 "folder": str(run.folder.path),
             }
             for run in self
         ]
-        return pd.DataFrame(rows, columns=[*IDENTITY, "state", "epoch", "epochs", "cause", "folder"])
+        return pd.DataFrame(rows, columns=[*IDENTITY, "state", "epoch", "cause", "folder"])
 
-    def to_frame(self) -> pd.DataFrame:
+    def of_newest_code(self) -> Runs:
+        """Return the runs that may be averaged over seeds: of each setting, those of the newest code that finished."""
+        readable = [run for run in self if run.spec]
+        return Runs(split(readable)[0], self.unsupported)
+
+    def to_frame(self, older: bool = False) -> pd.DataFrame:
         """Return tidy test scores: a row for each finished run, rule, head and metric.
 
-        Columns: dataset, method, seed, protocol, run (id), rule, epoch (counted from 0), head (`fused` or a modality),
+        Runs of older code than the newest of the same setting are left out, unless `older`; `code` tells them apart.
+
+        Columns: dataset, method, seed, protocol, epochs, changed (what differs from the protocol), code (versions of
+        core, data set and method, and digests of plugins from outside the package), run (id), rule, epoch (counted
+        from 0), head (`fused` or a modality),
         metric and value. Accuracies and F1 are shares in [0, 1]; `probe` is the accuracy of a linear classifier on a
         modality's frozen features.
         """
         import pandas as pd
 
-        rows = [row for run in self if run.record for row in _scores(run)]
+        rows = [row for run in (self if older else self.of_newest_code()) if run.record for row in _scores(run)]
         return pd.DataFrame(rows, columns=[*IDENTITY, "rule", "epoch", "head", "metric", "value"])
 
-    def history(self) -> pd.DataFrame:
-        """Return a row for each run, epoch (from 0), split (`valid`, `test`), head and metric, with its value."""
+    def history(self, older: bool = False) -> pd.DataFrame:
+        """Return a row for each run, epoch (from 0), split (`valid`, `test`), head and metric, with its value.
+
+        Runs of older code than the newest of the same setting are left out, unless `older`.
+        """
         import pandas as pd
 
         rows = [
             {**_identity(run), "epoch": line["epoch"], "split": split, "head": head, "metric": metric, "value": value}
-            for run in self
+            for run in (self if older else self.of_newest_code())
             for line in run.folder.read_history()
             for split in ("valid", "test")
             for head, scores in line.get(split, {}).items()
@@ -133,7 +145,7 @@ class Runs(Sequence[RunView]):
         ]
         return pd.DataFrame(rows, columns=[*IDENTITY, "epoch", "split", "head", "metric", "value"])
 
-    def predictions(self, rule: str = BEST_VALID.name) -> pd.DataFrame:
+    def predictions(self, rule: str = BEST_VALID.name, older: bool = False) -> pd.DataFrame:
         """Return a row for each finished run, test sample and head.
 
         Columns: dataset, method, seed, protocol, run, sample (its id), label and predicted (class indices), head,
@@ -141,6 +153,7 @@ class Runs(Sequence[RunView]):
 
         Args:
             rule: the selection rule whose epoch to take.
+            older: also runs of older code than the newest of the same setting.
 
         Raises:
             UserError: for a rule that there is not.
@@ -148,7 +161,8 @@ class Runs(Sequence[RunView]):
         import pandas as pd
 
         columns = [*IDENTITY, "sample", "label", "head", "predicted", "confidence", "logits"]
-        rows = [row for run in self if run.record for row in _predictions(run, rule)]
+        chosen = self if older else self.of_newest_code()
+        rows = [row for run in chosen if run.record for row in _predictions(run, rule)]
         return pd.DataFrame(rows, columns=columns)
 
     def report(self, name: str | None = None) -> ShownReport:
@@ -166,7 +180,7 @@ class Runs(Sequence[RunView]):
         return make_report(name, self._runs, self.unsupported)
 
 
-IDENTITY = ("dataset", "method", "seed", "protocol", "run")
+IDENTITY = ("dataset", "method", "seed", "protocol", "epochs", "changed", "code", "run")
 """Columns that say which run a row is of."""
 
 
@@ -183,9 +197,13 @@ def load(out: str | Path = "runs") -> Runs:
 
 
 def _identity(run: RunView) -> dict[str, Any]:
-    protocol = str(run.spec["protocol"]) if run.spec else ""
+    protocol, epochs, changed, code = "", None, "", ""
+    if run.spec:
+        protocol, epochs = str(run.spec["protocol"]), dig(run.spec, "recipe", "epochs")
+        changed, code = ", ".join(run.changes()), Code.of(run).words
     digest = run.folder.path.name.rpartition("-")[2]
-    return dict(zip(IDENTITY, (run.dataset, run.method, run.seed, protocol, digest), strict=True))
+    values = (run.dataset, run.method, run.seed, protocol, epochs, changed, code, digest)
+    return dict(zip(IDENTITY, values, strict=True))
 
 
 def _labelled(chosen: list[RunView], known: list[RunView], what: str, wanted: Sequence[str]) -> list[RunView]:

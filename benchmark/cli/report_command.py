@@ -92,6 +92,8 @@ def make_reports(
     check_writable(to)
     for problem in problems:
         console.print(f"[yellow]warning:[/] {escape(problem)}", soft_wrap=True)
+    for line in dict.fromkeys(line for comparison in comparisons for line in comparison.older):
+        console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
     paths, sections = [], []
     for plugin in plugins:
         made = plugin.load()()

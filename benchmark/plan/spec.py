@@ -66,12 +66,14 @@ class RunSpec(Settings):
     """Version of the core's numbers."""
     torch: str
     """Version of torch, without the build."""
+    replaced: dict[str, Any] = {}
+    """What the protocol itself says where the user wanted another recipe, {key with dots: value}. No part of the id."""
 
     @property
     def id(self) -> str:
         """A digest of what changes the numbers: not paths, labels, devices or workers."""
         aside = {"label", "source", "attribute", "file"}
-        hidden: Any = {"method": aside, "dataset": aside}
+        hidden: Any = {"method": aside, "dataset": aside, "replaced": True}
         content = json.dumps(self.model_dump(mode="json", exclude=hidden), sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:ID_LENGTH]
 

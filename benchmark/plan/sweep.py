@@ -112,7 +112,8 @@ def plan(sweep: Sweep) -> Plan:
             recipe = None
             with problems.collect():
                 recipe = protocol.resolve(name, choice.kind.recipe, recipe_changes) if protocol else None
-            data = _describe(choice.spec(config), dataset, recipe)
+            changes = protocol.replaced(name, choice.kind.recipe, recipe) if protocol and recipe else {}
+            data = _describe(choice.spec(config), dataset, recipe, changes)
             if recipe:
                 _check_selection(data, dataset, recipe)
             chosen = [method.preset(name) for method in methods] if sweep.presets else methods
@@ -130,9 +131,11 @@ class _Data:
     fingerprint: str
     split: str
     weights: Mapping[str, str]
+    replaced: Mapping[str, Any]
+    """What the protocol says where the recipe says something else."""
 
 
-def _describe(spec: PluginSpec, dataset: Dataset, recipe: Recipe | None) -> _Data:
+def _describe(spec: PluginSpec, dataset: Dataset, recipe: Recipe | None, replaced: Mapping[str, Any]) -> _Data:
     problems, fingerprint, split = Problems(), "", ""
     weights: Mapping[str, str] = {}
     with problems.collect():
@@ -141,7 +144,7 @@ def _describe(spec: PluginSpec, dataset: Dataset, recipe: Recipe | None) -> _Dat
         fingerprint = dataset.fingerprint()
         split = _split_digest(spec, dataset, fingerprint, recipe.valid_share) if recipe else ""
     problems.raise_any()
-    return _Data(spec, dataset.task, fingerprint, split, weights)
+    return _Data(spec, dataset.task, fingerprint, split, weights, replaced)
 
 
 def _split_digest(spec: PluginSpec, dataset: Dataset, fingerprint: str, valid_share: float) -> str:
@@ -216,6 +219,7 @@ def _runs_of(
                         seed=seed,
                         numerics=NUMERICS,
                         torch=torch_version,
+                        replaced=dict(data.replaced),
                     )
 
 

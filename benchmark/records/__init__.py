@@ -23,6 +23,7 @@ from benchmark.records.evaluations import (
 )
 from benchmark.records.files import (
     RunFolder,
+    dig,
     machine,
     old_run_paths,
     remove_litter,
@@ -62,6 +63,7 @@ __all__ = [
     "SubsetScore",
     "Table",
     "as_seen",
+    "dig",
     "glance",
     "is_evaluated",
     "machine",

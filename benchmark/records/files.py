@@ -302,11 +302,15 @@ class RunFolder:
 
     def read_threads(self) -> int | None:
         """Return how many CPU threads trained the run last; None where that is not on record."""
-        try:
-            threads = _mapping(self.path / "env.json", json.loads).get("threads")
-        except RecordError:
-            return None
+        threads = self.read_environment().get("threads")
         return threads if isinstance(threads, int) else None
+
+    def read_environment(self) -> dict[str, Any]:
+        """Return what env.json says of machine, versions and command line; nothing where it is gone or damaged."""
+        try:
+            return _mapping(self.path / "env.json", json.loads)
+        except (OSError, RecordError):
+            return {}
 
     def is_done(self) -> bool:
         """Return whether the run is finished and its record can be read."""
@@ -337,4 +341,13 @@ def _mapping(path: Path, parse: Any) -> dict[str, Any]:
         raise RecordError(f"{path.name}: truncated or damaged ({str(error).splitlines()[0]})") from None
     if not isinstance(content, dict):
         raise RecordError(f"{path.name}: truncated or damaged (empty)")
+    return content
+
+
+def dig(content: Any, *keys: str) -> Any:
+    """Return a value inside nested mappings; None where something on the way is missing or no mapping."""
+    for key in keys:
+        if not isinstance(content, Mapping):
+            return None
+        content = content.get(key)
     return content

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from benchmark.metrics import FUSED, HEADLINE
 from benchmark.records.arrays import Embeddings, Predictions, read_embeddings, read_table
 from benchmark.records.evaluations import Evaluation
-from benchmark.records.files import RunFolder
+from benchmark.records.files import RunFolder, dig
 from benchmark.records.history import Epoch
 from benchmark.records.record import Record, RecordError
 from benchmark.records.status import State, Status
@@ -108,6 +108,18 @@ class RunView:
     def evaluation(self, kind: type[Measured]) -> Measured | None:
         """Return what `bench evaluate` measured; None where it is absent, damaged, or of another run or version."""
         return None if self.record is None else kind.read(self.folder, self.record.id)
+
+    def changes(self) -> list[str]:
+        """Return what of the recipe is not the protocol's, `epochs=4 (25)`; nothing where that was not recorded."""
+        recipe, own = self.spec.get("recipe"), self.spec.get("replaced") or {}
+        return [f"{key}={dig(recipe, *key.split('.'))} ({value})" for key, value in sorted(own.items())]
+
+    def made_with(self) -> dict[str, str]:
+        """Return what must agree for bits to agree, as far as it is on record: torch, device and CPU threads."""
+        environment = self.folder.read_environment()
+        found = {"torch": self.spec.get("torch"), "threads": environment.get("threads")}
+        found["device"] = environment.get("gpu") or environment.get("device")
+        return {what: str(value) for what, value in found.items() if value is not None}
 
     def history(self) -> list[Epoch]:
         """Return the epochs finished so far."""

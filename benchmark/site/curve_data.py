@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmark.metrics import FUSED, HEADLINE
-from benchmark.site.reading import dig, number
+from benchmark.records import dig
+from benchmark.site.reading import number
 
 MOST_VALUES = 20_000
 """Most numbers of all charts of a page; longer histories are shown at every n-th epoch, and say so."""

@@ -16,10 +16,10 @@ from jinja2.utils import htmlsafe_json_dumps
 
 from benchmark import __version__
 from benchmark.metrics import HEADLINE, PROBE
-from benchmark.records import RunView
+from benchmark.records import RunView, dig
 from benchmark.report import Artifact, write
 from benchmark.rules import RULES
-from benchmark.site.reading import dig, read_history
+from benchmark.site.reading import read_history
 from benchmark.site.rows import GLYPHS, Row, highest_valid, spark, summarise
 from benchmark.site.run_page import config_of, configs_script, gather
 from benchmark.tables.table import MISSING

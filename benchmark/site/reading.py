@@ -22,15 +22,6 @@ Stamp = tuple[tuple[str, int, int, int], ...]
 """(name, inode, nanoseconds of the last change, bytes) of each file of a run that is there."""
 
 
-def dig(content: Any, *keys: str) -> Any:
-    """Return a value inside nested mappings; None where something on the way is missing or no mapping."""
-    for key in keys:
-        if not isinstance(content, Mapping):
-            return None
-        content = content.get(key)
-    return content
-
-
 def number(value: Any) -> float | None:
     """Return a value if it is a finite number; damaged files hold anything."""
     if isinstance(value, bool) or not isinstance(value, int | float):

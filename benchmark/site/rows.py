@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.metrics import FUSED, HEADLINE
-from benchmark.records import RunView, State
+from benchmark.records import RunView, State, dig
 from benchmark.rules import BEST_VALID, RULES, needs_validation
-from benchmark.site.reading import dig, number
+from benchmark.site.reading import number
 from benchmark.tables.table import FAILED, MISSING, UNSUPPORTED
 
 DAMAGED = "damaged"

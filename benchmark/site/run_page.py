@@ -9,8 +9,9 @@ from typing import Any
 
 from benchmark.metrics import FUSED, HEADLINE, Metric, present
 from benchmark.records import RunView, Samples, Seconds
+from benchmark.reproduce import reproduce
 from benchmark.rules import BEST_VALID, RULES
-from benchmark.site.command import reproduce, typed
+from benchmark.site.command import typed
 from benchmark.site.curve_data import Curves, curves
 from benchmark.site.predictions import as_data
 from benchmark.site.reading import flatten, number, read_env, read_history, read_log

@@ -36,6 +36,9 @@ def trained(made_up):
     return write
 
 
+STEM = "blobs--unified--2-epochs"
+
+
 def shown(table):
     names = [f"{column.group}: {column.name}" for column in table.columns]
     return {
@@ -104,4 +107,6 @@ def test_files_do_not_depend_on_the_order_of_runs(trained, comparison_of, tmp_pa
             trained(method, [0.5, 0.6], [0.5, 0.6 + 0.01 * seed], seconds=2.0 + place + 0.1 * seed, seed=seed)
     first = list(BudgetReport().build(comparison_of(tmp_path)))
     assert first == list(BudgetReport().build(comparison_of(tmp_path, shuffle=1)))
-    assert [artifact.name for artifact in first] == [f"budget-blobs--unified.{end}" for end in ("tex", "md", "csv")]
+    assert [artifact.name for artifact in first] == [
+        f"budget-blobs--unified--2-epochs.{end}" for end in ("tex", "md", "csv")
+    ]

@@ -90,7 +90,10 @@ def test_widths_of_one_data_set_stand_together_and_other_data_sets_apart(sized, 
 def test_two_protocols_on_the_same_data_have_rows_of_their_own_names(sized, tmp_path):
     sized(protocol="unified")
     sized(protocol="other")
-    assert set(shown(tables(tmp_path)["blobs"])) == {"concat @ blobs, other", "concat @ blobs, unified"}
+    assert set(shown(tables(tmp_path)["blobs"])) == {
+        "concat @ blobs, other, 2 epochs",
+        "concat @ blobs, unified, 2 epochs",
+    }
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ def test_each_method_has_a_figure_of_its_own_signals(logged, comparison_of, tmp_
     logged("concat", train=({"loss": 1.0, "loss/audio": 1.0},) * 2)
     assert signals(read(*comparison_of(tmp_path))["aug"]) == {"classifiers": ["audio", "video"], "weight": [""]}
     names = {artifact.name for artifact in CurvesReport().build(comparison_of(tmp_path))}
-    assert "signals-aug-blobs--unified.svg" in names
+    assert "signals-aug-blobs--unified--2-epochs.svg" in names
     assert not [name for name in names if name.startswith("signals-concat")]
 
 

@@ -105,7 +105,7 @@ def test_the_numbers_are_those_of_the_records(sweep, built):
         if run.dataset == "blobs" and run.record:
             test = run.record.rules["best_valid"].test
             accuracies.setdefault(run.method, []).append(100 * test["fused"]["accuracy"])
-    table = cells((built / "fused-blobs--unified.csv").read_text(encoding="utf-8"))
+    table = cells((built / "fused-blobs--unified--2-epochs.csv").read_text(encoding="utf-8"))
     shown = {row: cell for (row, *place), cell in table.items() if place == ["fused acc", "best valid"]}
     assert accuracies.keys() == {row for row, cell in shown.items() if cell[0]}
     for method, values in accuracies.items():
@@ -119,10 +119,10 @@ def test_the_numbers_are_those_of_the_records(sweep, built):
 @pytest.mark.full
 def test_what_failed_or_is_not_there_is_named_in_every_format(built):
     for suffix in ("md", "tex"):
-        text = (built / f"ablation-sound--unified.{suffix}").read_text(encoding="utf-8")
+        text = (built / f"ablation-sound--unified--2-epochs.{suffix}").read_text(encoding="utf-8")
         assert "n/a" in text
         assert "defined for two modalities" in text
-    text = (built / "ablation-blobs--unified.md").read_text(encoding="utf-8")
+    text = (built / "ablation-blobs--unified--2-epochs.md").read_text(encoding="utf-8")
     assert "✗ pmr, seeds 0, 1, 2, 3, 4: out of GPU memory" in text
     assert "Partial: " in text
 
@@ -142,7 +142,7 @@ def test_the_document_compiles_and_its_text_has_the_numbers_names_and_marks(buil
     assert 'm["audio":1]|<b>*x*' in text
     for sign in ("±", "×", "†", "n/a", "—"):
         assert sign in text
-    for cell in cells((built / "fused-blobs--unified.csv").read_text(encoding="utf-8")).values():
+    for cell in cells((built / "fused-blobs--unified--2-epochs.csv").read_text(encoding="utf-8")).values():
         if cell[0] and abs(float(cell[0])) >= 0.05:
             assert f"{float(cell[0]):.1f} ± {float(cell[1]):.1f}".replace("-", "−") in text
     stems = {path.stem for path in built.glob("*.tex")} - {"report"}

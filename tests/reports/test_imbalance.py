@@ -180,7 +180,7 @@ def test_files_do_not_depend_on_the_order_of_runs(finished, comparison_of, tmp_p
         artifact.name: artifact.content for artifact in ImbalanceReport().build(comparison_of(tmp_path, shuffle=1))
     }
     assert first == again
-    assert {"imbalance-blobs--unified.png", "imbalance-signals-blobs--unified.csv"} <= set(first)
+    assert {"imbalance-blobs--unified--2-epochs.png", "imbalance-signals-blobs--unified--2-epochs.csv"} <= set(first)
 
 
 def test_without_a_finished_run_there_is_no_figure(made_up, comparison_of, tmp_path):

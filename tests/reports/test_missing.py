@@ -39,6 +39,9 @@ def evaluated(made_up):
     return write
 
 
+STEM = "blobs--unified--2-epochs"
+
+
 def built(tmp_path, shuffle=None):
     runs = list(scan(tmp_path / "runs"))
     if shuffle is not None:
@@ -64,11 +67,11 @@ def test_each_fill_has_a_table_of_means_over_seeds(evaluated, tmp_path):
     evaluated(seed=0, slope=0.2)
     evaluated(seed=1, slope=0.4)
     files = built(tmp_path)
-    assert set(files) == {f"missing-{fill}-blobs--unified.{end}" for fill in FILLS for end in ("tex", "md", "csv")} | {
-        f"missing-blobs--unified.{end}" for end in ("png", "svg", "pdf")
+    assert set(files) == {f"missing-{fill}-{STEM}.{end}" for fill in FILLS for end in ("tex", "md", "csv")} | {
+        f"missing-{STEM}.{end}" for end in ("png", "svg", "pdf")
     }  # fmt: skip
     for place, fill in enumerate(FILLS):
-        found = cells(files[f"missing-{fill}-blobs--unified.csv"])
+        found = cells(files[f"missing-{fill}-blobs--unified--2-epochs.csv"])
         expected = {("any one missing", f"{rate} %"): 90 - 0.3 * rate for rate in (0, 20, 50, 100)}
         expected |= {("audio missing", f"{rate} %"): 90 - 2 * 0.3 * rate for rate in (20, 50, 100)}
         expected |= {("video missing", f"{rate} %"): 90 - 3 * 0.3 * rate for rate in (20, 50, 100)}
@@ -102,8 +105,8 @@ OLD = '{"schema": 1, "id": "0000000000", "rows": [{"modality": "mixed", "fill": 
 def test_a_damaged_file_is_as_none(evaluated, tmp_path, content):
     (evaluated().path / "missing.json").write_text(content)
     files = built(tmp_path)
-    assert {row["symbol"] for row in cells(files["missing-zero-blobs--unified.csv"]).values()} == {MISSING}
-    assert b"bench evaluate" in files["missing-zero-blobs--unified.md"]
+    assert {row["symbol"] for row in cells(files["missing-zero-blobs--unified--2-epochs.csv"]).values()} == {MISSING}
+    assert b"bench evaluate" in files["missing-zero-blobs--unified--2-epochs.md"]
     assert not any(name.endswith(("png", "svg", "pdf")) for name in files)
 
 
@@ -129,7 +132,7 @@ def test_the_files_are_the_same_bytes_in_whatever_order_runs_are_found(evaluated
     evaluated("concat", dataset="other")
     first = built(tmp_path)
     assert first == built(tmp_path, shuffle=1) == built(tmp_path, shuffle=2)
-    assert b"<svg" in first["missing-blobs--unified.svg"]
+    assert b"<svg" in first["missing-blobs--unified--2-epochs.svg"]
 
 
 def test_the_best_value_of_a_column_is_marked(evaluated, tmp_path):
@@ -145,5 +148,5 @@ def test_the_best_value_of_a_column_is_marked(evaluated, tmp_path):
 def test_fills_that_inputs_do_not_allow_have_no_table(evaluated, tmp_path):
     evaluated(fills=("zero",))
     files = built(tmp_path)
-    assert {name for name in files if name.endswith("md")} == {"missing-zero-blobs--unified.md"}
-    assert "missing-blobs--unified.png" in files
+    assert {name for name in files if name.endswith("md")} == {"missing-zero-blobs--unified--2-epochs.md"}
+    assert "missing-blobs--unified--2-epochs.png" in files

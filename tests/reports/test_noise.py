@@ -13,7 +13,7 @@ from benchmark.records import ALL, NoiseScores, State
 from benchmark.robustness import noisy_inputs
 from benchmark.tables.table import FAILED, MISSING, UNSUPPORTED
 
-STEM = "noise-blobs--unified"
+STEM = "noise-blobs--unified--2-epochs"
 
 
 @pytest.fixture

@@ -9,6 +9,8 @@ from benchmark.reports.protocols import BASELINE, ProtocolsReport, by_dataset, p
 from benchmark.records import State
 from benchmark.tables.table import FAILED, MISSING
 
+HERE, THERE = "unified, 2 epochs", "aug2025, 200 epochs"
+
 
 def tables(comparisons):
     return {name: protocols(name, group) for name, group in by_dataset(comparisons).items()}
@@ -35,8 +37,8 @@ def sweep(made_up):
 
 def test_gains_and_differences_are_of_the_same_seeds(sweep, comparison_of, tmp_path):
     found = shown(tables(comparison_of(tmp_path))["blobs"])
-    here, there = "unified", "aug2025†"
-    apart = "aug2025 − unified"
+    here, there = HERE, f"{THERE}†"
+    apart = f"{THERE} − {HERE}"
     assert list(found["aug"]) == [(group, name) for group in (here, there, apart) for name in ("fused", "gain")]
     assert found["aug"][here, "fused"] == "67.0±2.8"
     assert found["aug"][here, "gain"] == "6.0±1.4"  # 5 and 7
@@ -51,8 +53,8 @@ def test_gains_and_differences_are_of_the_same_seeds(sweep, comparison_of, tmp_p
 def test_a_seed_that_one_side_lacks_does_not_count(sweep, made_up, comparison_of, tmp_path):
     made_up("aug", 2, accuracy=0.99)
     found = shown(tables(comparison_of(tmp_path))["blobs"])
-    assert found["aug"]["unified", "gain"] == "6.0±1.4"
-    assert found["aug"]["aug2025 − unified", "fused"] == "9.0±1.4"
+    assert found["aug"][HERE, "gain"] == "6.0±1.4"
+    assert found["aug"][f"{THERE} − {HERE}", "fused"] == "9.0±1.4"
 
 
 def test_holes_and_failures_are_symbols(sweep, made_up, comparison_of, tmp_path):
@@ -60,10 +62,10 @@ def test_holes_and_failures_are_symbols(sweep, made_up, comparison_of, tmp_path)
     made_up("pmr", 0, protocol="aug2025", selection="oracle_test", epochs=200, state=State.FAILED, cause="diverged")
     table = tables(comparison_of(tmp_path))["blobs"]
     found = shown(table)
-    assert found["ogm"]["unified", "gain"] == "10.0"
-    assert found["ogm"]["aug2025†", "fused"] == found["ogm"]["aug2025 − unified", "gain"] == MISSING
-    assert found["pmr"]["aug2025†", "fused"] == FAILED
-    assert found["pmr"]["unified", "fused"] == MISSING
+    assert found["ogm"][HERE, "gain"] == "10.0"
+    assert found["ogm"][f"{THERE}†", "fused"] == found["ogm"][f"{THERE} − {HERE}", "gain"] == MISSING
+    assert found["pmr"][f"{THERE}†", "fused"] == FAILED
+    assert found["pmr"][HERE, "fused"] == MISSING
     assert any("✗ pmr, seed 0: diverged." in note for note in table.notes)
 
 
@@ -73,7 +75,7 @@ def test_a_protocol_may_change_the_settings_of_the_data(sweep, made_up, comparis
     spec["dataset"]["label"] = "blobs[seconds=3]"
     (folder.path / "spec.yaml").write_text(yaml.safe_dump(spec))
     found = shown(tables(comparison_of(tmp_path))["blobs"])
-    assert found["aug"]["blobs[seconds=3], ogm2022 − blobs, unified", "fused"] == "15.0"
+    assert found["aug"][f"blobs[seconds=3], ogm2022, 2 epochs − blobs, {HERE}", "fused"] == "15.0"
 
 
 def test_no_difference_where_two_references_could_be_meant(sweep, made_up, comparison_of, tmp_path):

@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 
 from benchmark.cli import app
 from benchmark.plan.sweep import Sweep, plan
-from benchmark.site.command import reproduce, typed
+from benchmark.reproduce import reproduce
+from benchmark.site.command import typed
 
 OTHER = """
 from benchmark.check.synthetic import Blobs
