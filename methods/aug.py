@@ -7,18 +7,20 @@ With S_k the sum of the first k logits and p_j = softmax(z_j), its loss is
     n > 1:   CE(S_n, y)  +  CE(S_{n-1}, y)  +  mean (1 - lambda * q) * CE(z_n, y),    q = sum_{j<n} p_j[y]
              overall        maintenance        residual
 
-Every few epochs the confident scores s_m, the mean of softmax(S_n)[y] over train, are compared, and a modality that
-lags gets one more classifier.
+Every few epochs the confident scores s_m over train are compared, and a modality that lags gets one more classifier
+before the next epoch begins, so that none is scored untrained.
 
 Paper: By Jiang, Huang and Yang; read in full but for appendix and tables. Residual labels can fall below zero from four
-classifiers on; t_N is a tenth of the epochs.
+classifiers on; the loss then has no lower bound. The score is a mean of y^T (sum_j p_j); t_N is a tenth of the epochs.
 
-Released code: Added classifiers are in no optimizer and move by exactly 0; scores are compared by ratio; modalities
-step in turn; fused logits are 0.4 audio + 0.6 video. The learning rate falls an epoch early and the best epoch is
-chosen on test, which belongs to the protocol (`aug2025`).
+Released code: Added classifiers are in no optimizer and move by exactly 0; a score is softmax(S_n)[y], and scores are
+compared by ratio; modalities step in turn; fused logits are 0.4 audio + 0.6 video. It validates before it adds. The
+learning rate falls an epoch early and the best epoch is chosen on test, which belongs to the protocol (`aug2025`).
 
-Ours: Both, as variants, and each difference as a setting; residual labels are kept at zero or more, without which
-training diverges. Checked by the paper's invariants against independent calculations.
+Ours: Both, as variants, and each difference as a setting; residual labels are kept at zero or more (`clamp`), without
+which training diverges. `paper` reads p_j in the score as in the residual label, each classifier's own: a sum of up to
+n, so that added classifiers raise a score by their number and both modalities get some, where the released score adds
+to the weak one only. Checked by the paper's invariants against independent calculations.
 """
 
 from __future__ import annotations
@@ -42,18 +44,27 @@ TRIMODAL_RATIO = 0.4
 """A modality lags if its score is below this part of the sum of the others (released NVGesture script)."""
 
 
-def paper_residual(previous: Tensor, labels: Tensor) -> Tensor:
-    """Return q (B,), the true-class probabilities of the previous logits (B, n-1, K), summed; it can pass 1."""
-    probabilities = previous.softmax(2)
-    return probabilities.gather(2, labels[:, None, None].expand(-1, previous.shape[1], 1)).sum((1, 2))
+def summed_probabilities(each: Tensor, labels: Tensor) -> Tensor:
+    """Return sum_j softmax(z_j)[y] (B,) of n classifiers' logits (B, n, K); up to n."""
+    probabilities = each.softmax(2)
+    return probabilities.gather(2, labels[:, None, None].expand(-1, each.shape[1], 1)).sum((1, 2))
 
 
-def released_residual(previous: Tensor, labels: Tensor) -> Tensor:
-    """Return q (B,), the true-class probability of the sum of the previous logits (B, n-1, K); at most 1."""
-    return true_class_probability(previous.sum(1), labels)
+def probability_of_sum(each: Tensor, labels: Tensor) -> Tensor:
+    """Return softmax(sum_j z_j)[y] (B,) of n classifiers' logits (B, n, K); at most 1."""
+    return true_class_probability(each.sum(1), labels)
 
 
-RESIDUALS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {"paper": paper_residual, "released": released_residual}
+RESIDUALS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "paper": summed_probabilities,
+    "released": probability_of_sum,
+}
+"""How much of the label the previous classifiers have explained, q."""
+SCORES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "literal": summed_probabilities,
+    "summed": probability_of_sum,
+}
+"""A sample's part of a modality's confident score."""
 
 
 def weighted_cross_entropy(logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
@@ -108,16 +119,17 @@ class AUG(Method):
     )
     modalities = (2, 3)
     off_switches = (OffSwitch({"max_classifiers": 1}, "late_sum", {"hidden": 256}),)
-    version = 2
+    version = 3
     variants = ({}, {"variant": "released"})
     ablations = (
         {"losses": ["residual"]},
         {"losses": ["overall"]},
         {"losses": ["maintenance"]},
         {"register_new": False},
+        {"score": "summed"},
         {"score_test": "ratio"},
     )
-    """The paper's losses one at a time; the released code's classifiers that are never trained, and its older test."""
+    """The paper's losses one at a time; the released code's classifiers that are never trained, its score and test."""
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"ksounds": {"lambda_": 0.2}, "nvgesture": {"lambda_": 0.2}}
     """The released scripts' for these, in the repository's first commit (966dbf5)."""
     ledger = Ledger("verified")
@@ -126,6 +138,7 @@ class AUG(Method):
         released: ClassVar[Mapping[str, Any]] = {
             "register_new": False,  # added classifiers are in no optimizer and stay as drawn
             "residual": "released",  # q is the probability under the sum of the previous logits
+            "score": "summed",  # the probability under the summed logits, in the place of a sum of probabilities
             "score_test": "ratio",
             "alternate": True,  # one backward pass and optimizer step for each modality in turn
             "merge_alpha": 0.4,  # 0.4 audio + 0.6 video on CREMA-D
@@ -162,6 +175,9 @@ class AUG(Method):
         """Classifiers of each modality at the start, 1 where not named (paper: 1)."""
         max_classifiers: int = Field(default=20, ge=1)
         """Most classifiers of one modality (ours; the paper sets none)."""
+        score: Literal["literal", "summed"] = "literal"
+        """Confident score of a sample: the true-class probabilities of a modality's classifiers, summed, as the paper
+        writes it, or the probability under their summed logits (released code)."""
         score_test: Literal["difference", "ratio"] = "difference"
         """Compare scores by difference (paper) or ratio (released code)."""
         sigma: float = Field(default=1.0, gt=0)
@@ -197,6 +213,7 @@ class AUG(Method):
         if config.init == "released":
             draw_weights(net.head)
         self.added: list[str] = []
+        self.due: list[str] = []  # these get a classifier when the next epoch begins
         self.gap, self.waited = float("inf"), 0
         return net
 
@@ -205,6 +222,9 @@ class AUG(Method):
         self.check_every = self.config.check_every or tenth(run.epochs)
 
     def start_epoch(self, epoch: int) -> None:
+        for modality in self.due:
+            self.grow(modality)
+        self.due = []
         self.scores = dict.fromkeys(self.task.modalities, torch.zeros((), device=self.run.device))
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
@@ -231,12 +251,13 @@ class AUG(Method):
         before = self.net.head.logits_of(states[:, :-1]) if states.shape[1] > 1 else None
         logits = last if before is None else before + last
         loss = F.cross_entropy(logits, labels)
-        self.scores[modality] = self.scores[modality] + true_class_probability(logits.detach(), labels).sum()
         terms[f"loss/{modality}"] = loss.detach()
-        if before is None:
-            return loss
         with torch.no_grad():
-            previous = self.net.head.output(states[:, :-1])  # (B, n-1, K)
+            each = self.net.head.output(states)  # (B, n, K)
+            self.scores[modality] = self.scores[modality] + SCORES[self.config.score](each, labels).sum()
+            if before is None:
+                return loss
+            previous = each[:, :-1]
             weight = 1 - self.config.lambda_ * RESIDUALS[self.config.residual](previous, labels)
             terms[f"negative/{modality}"] = (weight < 0).float().mean()
             weight = weight.clamp_min(0) if self.config.clamp else weight
@@ -256,9 +277,8 @@ class AUG(Method):
                 **{f"score/{modality}": s, f"classifiers/{modality}": float(self.net.head.bank(modality).count)}
             )
         if self.config.assign and self.is_due(epoch, scores):
-            for modality in SCORE_TESTS[self.config.score_test](scores, self.config.sigma, self.config.tau):
-                if self.net.head.bank(modality).count < self.config.max_classifiers:
-                    self.grow(modality)
+            lagging = SCORE_TESTS[self.config.score_test](scores, self.config.sigma, self.config.tau)
+            self.due = [m for m in lagging if self.net.head.bank(m).count < self.config.max_classifiers]
 
     def is_due(self, epoch: int, scores: Mapping[str, float]) -> bool:
         """Return whether to compare scores after this epoch."""
@@ -278,10 +298,11 @@ class AUG(Method):
         self.added.append(modality)
 
     def get_extra_state(self) -> dict[str, Any]:
-        return {"added": list(self.added), "gap": self.gap, "waited": self.waited}
+        return {"added": list(self.added), "due": list(self.due), "gap": self.gap, "waited": self.waited}
 
     def set_extra_state(self, state: Mapping[str, Any]) -> None:
         added: Sequence[str] = state["added"]
         for modality in added[len(self.added) :]:
             self.grow(modality)
+        self.due = list(state.get("due", ()))  # none in checkpoints of version 1, which grew before they were taken
         self.gap, self.waited = state["gap"], state["waited"]

@@ -15,7 +15,7 @@ Released code: Coefficients are 0 or 1; no PER; a random tenth of train in which
 loss NaN; scripts set momentum to 0.
 
 Ours: Both, as variants; a released step differs by 5e-8 in single precision. In both the tenth is drawn anew each
-epoch, stratified and not augmented, and the prototypes of the untrained network are forgotten at once, as in the
+epoch, stratified and not augmented, and the prototypes of the untrained network are forgotten after epoch 0, as in the
 released code. Three modalities: k and PER by the formulas above.
 """
 
@@ -68,6 +68,7 @@ class PMR(Method):
         OffSwitch({"alpha": 0.0, "mu": 0.0}, "concat"),
         OffSwitch({"first_epoch": 1_000_000}, "concat"),
     )
+    version = 2
     variants = ({}, {"per_epochs": 4}, {"variant": "released"})
     ablations = ({"mu": 0.0}, {"alpha": 0.0}, {"coefficient": "hard"})
     """PCE without PER and PER without PCE, as in the paper; the coefficient all or nothing."""
@@ -114,7 +115,8 @@ class PMR(Method):
         self.active = within(epoch, first, self.config.last_epoch)
         self.calm = epoch < self.per_epochs
         if self.active:
-            self.refresh_prototypes(epoch, momentum=0.0 if epoch == first else self.config.momentum)
+            anew = epoch <= max(first, 1)  # there are none yet, or only those of the untrained network
+            self.refresh_prototypes(epoch, momentum=0.0 if anew else self.config.momentum)
 
     def refresh_prototypes(self, epoch: int, momentum: float) -> None:
         """Move the prototypes to the class means over a share of train, in eval mode."""

@@ -111,6 +111,14 @@ def test_a_raised_version_asks_for_the_file_to_be_written_again(golden, check, m
     assert "NUMERICS: the golden file has 1, the code has 2" in check.method("late_sum", [])
 
 
+def test_a_method_made_of_others_rises_with_them(golden, check, monkeypatch):
+    (case,) = [case for case in golden.quick_cases("federated") if case.settings.get("local") == "pmr"]
+    found = golden.run_case(case, check.kept["cases"][case.name]["logged"])
+    assert not check.parts_raised({case.name: found})
+    monkeypatch.setattr(METHODS.find("pmr").load(), "version", 99)
+    assert "parts" in check.method("federated", [case])
+
+
 def test_where_other_bits_are_computed_losses_are_compared_with_a_tolerance(golden, check):
     (case, *_) = golden.quick_cases("ogm")
     kept, other = check.kept["cases"][case.name], golden.Check(check.kept, exact=False)

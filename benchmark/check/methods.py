@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from benchmark.check.epoch_end import untrained
 from benchmark.check.synthetic import Blobs
 from benchmark.check.trained import CPU, RECIPE, Subject, Subjects, train
 from benchmark.check.verdict import Result, judge, require
@@ -179,6 +180,16 @@ def _evaluation_is_pure(subject: Subject) -> None:
     require(subject.trained.trainer.method.training, "evaluation leaves the method in eval mode")
 
 
+def _scores_what_was_trained(subject: Subject) -> None:
+    for epoch in sorted(subject.trained.ends):
+        names = untrained((subject.before(epoch), subject.before(epoch)))
+        require(
+            not names,
+            f"end_epoch({epoch}) changes predictions by what had no training step, so it is scored as drawn: "
+            f"{', '.join(names)}. Let a network grow, and draw weights, in start_epoch",
+        )
+
+
 def _cannot_see_test(subject: Subject) -> None:
     trainer = subject.trained.trainer
     test = trainer.feeds.test
@@ -205,6 +216,7 @@ METHOD_TESTS: dict[str, Callable[[Subject], str | None]] = {
     "sees the batches of the plain loop": _sees_batches,
     "beats chance on separable data": _learns,
     "evaluation changes no training state": _evaluation_is_pure,
+    "scores what was trained": _scores_what_was_trained,
     "cannot see the test split": _cannot_see_test,
 }
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmark.check.epoch_end import watched_end
 from benchmark.data import Batch, Dataset
 from benchmark.method import Method
 from benchmark.protocol import Recipe, Sgd, Steps
@@ -36,6 +37,7 @@ class Trained:
         predicted_twice: logits of the test split after the first epoch, and once more.
         evaluates_alike: whether one more evaluation, after the second epoch, changed nothing.
         rates: learning rate of each group of parameters in each epoch: by the schedule, and found.
+        ends: epochs whose `end_epoch` changes predictions.
     """
 
     trainer: Trainer
@@ -46,9 +48,14 @@ class Trained:
     predicted_twice: tuple[Logits, Logits] = field(default_factory=lambda: ({}, {}))
     evaluates_alike: bool = False
     rates: list[tuple[float, float]] = field(default_factory=list)
+    ends: set[int] = field(default_factory=set)
 
     def watch(self) -> None:
         """Train all epochs."""
+        with watched_end(self.trainer, self.ends):
+            self._watch_epochs()
+
+    def _watch_epochs(self) -> None:
         self._first_epoch()
         self._note_epoch()
         self.predicted_twice = (self._predict(), self._predict())
@@ -109,6 +116,10 @@ class Subject:
     def resumed(self, epoch: int) -> Trainer:
         """Return a new trainer that goes on from the checkpoint after so many epochs."""
         return self._load(self.trained.states[epoch - 1])
+
+    def before(self, epoch: int) -> Trainer:
+        """Return a new trainer that is about to train an epoch as the uninterrupted run did."""
+        return self.resumed(epoch) if epoch else self.trainer()
 
     @cached_property
     def same_in_pieces(self) -> bool:

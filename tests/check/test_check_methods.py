@@ -7,6 +7,7 @@ import textwrap
 import pytest
 
 from benchmark.check import check_plugin
+from benchmark.check.epoch_end import untrained
 
 EXAMPLE = '''
 """Focal: down-weight what is already learnt."""
@@ -45,7 +46,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from benchmark.method import Method, OffSwitch, Reference
-from benchmark.model import concat_net
+from benchmark.model import MultimodalNet, SharedOutputHead, concat_net
 
 SEEN = []
 
@@ -162,6 +163,45 @@ BROKEN_METHODS = {
             self.eval()
             return out
     """,
+    "scores what was trained": """
+        def end_epoch(self, epoch):
+            nn.init.xavier_normal_(self.net.head.slices["audio"])
+    """,
+    "scores what was trained #grown": """
+        extra = 0
+
+        def build_net(self, task):
+            return MultimodalNet(task.build_encoders(), lambda dims: SharedOutputHead(dims, 4, task.num_classes))
+
+        def end_epoch(self, epoch):
+            self.extra += 1
+            self.train_instead(self.net.head.bank("audio").grow())
+
+        def get_extra_state(self):
+            return self.extra
+
+        def set_extra_state(self, extra):
+            while self.extra < extra:
+                self.end_epoch(0)
+    """,
+    "scores what was trained #frozen": """
+        def __init__(self, config, task):
+            super().__init__(config, task)
+            self.part = nn.Module()
+            self.part.register_buffer("frozen", torch.empty(0, 3))
+
+        def end_epoch(self, epoch):
+            self.part.frozen = torch.cat([self.part.frozen, torch.randn(1, 3)])
+
+        def set_extra_state(self, rows):
+            self.part.frozen = torch.empty(rows, 3)
+
+        def get_extra_state(self):
+            return len(self.part.frozen)
+
+        def predict(self, inputs):
+            return {head: z + self.part.frozen.sum(0) for head, z in super().predict(inputs).items()}
+    """,
     "cannot see the test split": """
         def attach(self, run):
             super().attach(run)
@@ -188,6 +228,64 @@ BROKEN_METHODS = {
 }
 
 
+SAYS = {"scores what was trained": "no training step"}
+"""What a failure says, where it could have another cause."""
+
+CHANGING_METHODS = {
+    "goes back": """
+        def start_epoch(self, epoch):
+            self.kept = {name: x.clone() for name, x in self.net.state_dict().items()}
+
+        def end_epoch(self, epoch):
+            if epoch:
+                self.net.load_state_dict(self.kept)
+    """,
+    "fits with dropout": """
+        def end_epoch(self, epoch):
+            for batch in self.run.train_batches(epoch, salt=1, count=False):
+                out = self.net(batch.inputs)
+                self.optimizer.zero_grad()
+                F.cross_entropy(out.fused, batch.labels).backward()
+                self.optimizer.step()
+    """,
+    "remembers": """
+        def __init__(self, config, task):
+            super().__init__(config, task)
+            self.part = nn.Module()
+            self.part.register_buffer("memory", torch.zeros(0, task.num_classes))
+
+        def end_epoch(self, epoch):
+            self.net.eval()
+            with torch.no_grad():
+                logits = [self.net(batch.inputs).fused for batch in self.run.train_in_order()]
+            self.part.memory = torch.cat(logits)
+
+        def get_extra_state(self):
+            return len(self.part.memory)
+
+        def set_extra_state(self, rows):
+            self.part.memory = torch.zeros(rows, self.task.num_classes)
+
+        def predict(self, inputs):
+            return {head: z - self.part.memory.sum(0) / 1e4 for head, z in super().predict(inputs).items()}
+    """,
+}
+"""Methods whose `end_epoch` may change what they predict: by nothing that is as drawn."""
+
+
+@pytest.mark.parametrize("case", CHANGING_METHODS)
+def test_a_method_may_go_back_fit_and_remember_when_an_epoch_ends(plugin, first_failure, monkeypatch, case):
+    monkeypatch.setattr("benchmark.check.methods._imports_alone", lambda plugin: None)
+    seen = []
+    monkeypatch.setattr(
+        "benchmark.check.methods.untrained", lambda trainers: seen.append(untrained(trainers)) or seen[-1]
+    )
+    body = textwrap.indent(textwrap.dedent(CHANGING_METHODS[case]), "    ")
+    assert not first_failure(plugin("changing", METHOD + body), "scores what was trained")
+    assert seen, "the test needs predictions that change"
+    assert not any(seen)
+
+
 @pytest.mark.parametrize("case", BROKEN_METHODS)
 def test_a_broken_method_fails_the_contract_test_of_what_it_breaks(plugin, first_failure, monkeypatch, case):
     if case != "imports alone":
@@ -195,7 +293,10 @@ def test_a_broken_method_fails_the_contract_test_of_what_it_breaks(plugin, first
             "benchmark.check.methods._imports_alone", lambda plugin: None
         )  # a process for each takes a minute
     body = textwrap.indent(textwrap.dedent(BROKEN_METHODS[case]), "    ")
-    assert first_failure(plugin("broken", METHOD + body), case.partition(" #")[0])
+    name = case.partition(" #")[0]
+    said = first_failure(plugin("broken", METHOD + body), name)
+    assert said
+    assert SAYS.get(name, "") in said
 
 
 def test_a_complete_method_in_under_40_lines_passes_every_contract_test(plugin):

@@ -146,7 +146,8 @@ def run_case(case: Case, logged: Sequence[str] | None = None) -> Golden:
 
     Returns:
         {"train", "valid", "test": loss of each epoch, "logits": digest of the test logits of every epoch, "history":
-        digest of what history.jsonl holds, "logged"} and for some "evaluation": digest of metrics, probe, robustness.
+        digest of what history.jsonl holds, "logged"}, of a method made of others "parts": their versions, and for some
+        "evaluation": digest of metrics, probe, robustness.
     """
     kind = METHODS.find(case.method).load()
     config = parse_settings(kind.Config, case.settings, f"method {case.method}")
@@ -167,6 +168,8 @@ def run_case(case: Case, logged: Sequence[str] | None = None) -> Golden:
         for part, loss in zip(losses, _losses(line), strict=True):
             losses[part].append(float(f"{loss:.9g}"))
     found: Golden = {**losses, "logits": str(logits), "history": str(history), "logged": list(logged or ())}
+    if config.parts:
+        found["parts"] = {name: METHODS.find(name).load().version for name in config.parts}
     if case.method in EVALUATED and not case.settings and not case.recipe:
         found["evaluation"] = str(_evaluate(trainer, case.dataset))
     return found
@@ -261,6 +264,8 @@ class Check:
     def method(self, name: str, cases: Iterable[Case]) -> str:
         """Run cases of a method; return what is wrong with its numbers, in words, or the empty string."""
         found = {case.name: run_case(case, self._logged(case)) for case in cases}
+        if older := self.parts_raised(found):
+            return f"method {name}: versions of its parts were raised ({older[0]}). Write the file again: {COMMAND}"
         return self.versions(METHODS, name) or self.blame(METHODS, name, self.changed("cases", found))
 
     def dataset(self, name: str) -> str:
@@ -277,6 +282,14 @@ class Check:
             if before != now:
                 return f"{what}: the golden file has {before}, the code has {now}. Write the file again: {COMMAND}"
         return ""
+
+    def parts_raised(self, found: Mapping[str, Golden]) -> list[str]:
+        """Return the names of the results with methods as parts, such as `federated[local=pmr]`, of other versions."""
+        return [
+            name
+            for name, result in found.items()
+            if result.get("parts") != self.kept["cases"].get(name, {}).get("parts")
+        ]
 
     def changed(self, part: str, found: Mapping[str, Golden]) -> list[str]:
         """Return the names of the results that are not the golden ones, or that have none."""
@@ -342,7 +355,9 @@ def generate(names: Sequence[str] = ()) -> list[str]:
         for name in [name for name in kind.known() if not names or name in names]:
             found = run(name)
             if name in check.kept[_key(kind)] and not check.versions(kind, name):
-                unraised += [check.blame(kind, name, check.changed(part, found))]
+                raised = check.parts_raised(found) if kind is METHODS else []
+                same = {case: result for case, result in found.items() if case not in raised}
+                unraised += [check.blame(kind, name, check.changed(part, same))]
             content[part] |= found
             content[_key(kind)][name] = kind.find(name).load().version
     if problems := [problem for problem in unraised if problem]:

@@ -10,8 +10,8 @@ from benchmark.methods.aug import (
     AUGHead,
     lags_by_difference,
     lags_by_ratio,
-    paper_residual,
-    released_residual,
+    probability_of_sum,
+    summed_probabilities,
     weighted_cross_entropy,
 )
 from torch.nn import functional as F
@@ -38,8 +38,8 @@ def test_residual_equals_soft_cross_entropy_against_smoothed_labels(strength, se
     labels = torch.randint(5, (8,), generator=draw)
     onehot = F.one_hot(labels, 5).double()
     for residual, explained in (
-        (released_residual, previous.sum(1).softmax(1)),
-        (paper_residual, previous.softmax(2).sum(1)),
+        (probability_of_sum, previous.sum(1).softmax(1)),
+        (summed_probabilities, previous.softmax(2).sum(1)),
     ):
         target = onehot - strength * onehot * explained
         expected = F.cross_entropy(last, target)  # torch's own soft cross-entropy
@@ -52,9 +52,9 @@ def test_residual_equals_soft_cross_entropy_against_smoothed_labels(strength, se
 def test_paper_residual_goes_negative_where_the_released_one_cannot():
     sure = torch.tensor([[[50.0, 0.0]] * 3])  # three classifiers, all certain of the true class
     labels = torch.tensor([0])
-    assert float(1 - 0.5 * paper_residual(sure, labels)) == pytest.approx(-0.5)
-    assert float(1 - 0.5 * released_residual(sure, labels)) == pytest.approx(0.5)
-    weight = 1 - 0.5 * paper_residual(sure, labels)
+    assert float(1 - 0.5 * summed_probabilities(sure, labels)) == pytest.approx(-0.5)
+    assert float(1 - 0.5 * probability_of_sum(sure, labels)) == pytest.approx(0.5)
+    weight = 1 - 0.5 * summed_probabilities(sure, labels)
     assert float(weighted_cross_entropy(torch.tensor([[0.0, 1.0]]), labels, weight)) < 0
 
 
@@ -217,6 +217,52 @@ def test_growth_survives_interruption_with_momentum_in_place(make_trainer, setti
     assert train(second) == history[3:]
     assert second.method.added == whole.method.added
     assert same_state(second.run.optimizers[0].state_dict(), whole.run.optimizers[0].state_dict())
+
+
+@pytest.mark.parametrize("settings", [GROWING, {**GROWING, "patience": 1}, {**GROWING, "variant": "released"}])
+def test_a_classifier_is_added_before_it_is_trained_and_never_after_the_last_epoch(make_trainer, settings):
+    trainer = make_trainer(AUG, {**settings, "sigma": 0.1} if "variant" not in settings else settings)
+    method, head = trainer.method, trainer.method.net.head
+    counts = []
+    step = method.step
+    method.step = lambda batch: (counts.append(sum(head.bank(m).count for m in head.banks)), step(batch))[1]
+    scored = []
+    while trainer.epoch < 4:
+        trainer.run_epoch()
+        assert sum(head.bank(m).count for m in head.banks) == counts[-1]
+        scored.append(counts[-1])
+    assert scored[-1] > scored[0] == 2
+
+
+def test_scores_are_as_computed_by_hand():
+    # p of the true class: ln 3 -> 3/4 of two classes, -ln 3 -> 1/4, ln 9 -> 9/10
+    each = torch.tensor([3.0, 1 / 3, 9.0]).log()[None, :, None] * torch.tensor([1.0, 0.0])
+    label = torch.tensor([0])
+    assert float(summed_probabilities(each, label)) == pytest.approx(0.75 + 0.25 + 0.9)
+    assert float(probability_of_sum(each, label)) == pytest.approx(0.9)  # 3 * 1/3 * 9 = 9 to 1
+
+
+@pytest.mark.parametrize(("score", "expected"), [("literal", 3 * 0.75), ("summed", 216 / 218)])
+def test_the_score_of_an_epoch_is_the_mean_over_train(make_trainer, score, expected):
+    trainer = make_trainer(AUG, {"score": score, "classifiers": {"audio": 3}, "assign": False})
+    trainer.method.start_epoch(0)
+    bank, output = trainer.method.net.head.bank("audio"), trainer.method.net.head.output
+    with torch.no_grad():
+        bank.weight.zero_()
+        output.weight.zero_()
+        output.bias.copy_(torch.tensor([6.0, 1.0, 1.0]).log())  # p = 3/4, 1/8, 1/8 in each classifier
+    trainer.run.begin_epoch(0)
+    for batch in trainer.run.train_batches(0):
+        with torch.no_grad():
+            u = trainer.method.net.encode(batch.inputs)["audio"]
+            trainer.method.boosting_loss("audio", u, torch.zeros_like(batch.labels), {})
+    trainer.method.end_epoch(0)
+    assert trainer.run.means()["score/audio"] == pytest.approx(expected)
+
+
+def test_variants_read_the_score_as_their_source_does():
+    assert parse_settings(AUG.Config, {}, "aug").score == "literal"
+    assert parse_settings(AUG.Config, {"variant": "released"}, "aug").score == "summed"
 
 
 def checks(trainer, epochs: int) -> list[int]:

@@ -170,8 +170,8 @@ def test_momentum_keeps_its_part_of_the_old_prototypes(make_trainer):
     torch.testing.assert_close(method.prototypes("video"), 0.25 + 0.75 * fresh)
 
 
-@pytest.mark.parametrize(("settings", "kept"), [({}, 1), ({"first_epoch": 1}, 2)])
-def test_momentum_begins_after_the_first_prototypes(make_trainer, settings, kept):
+@pytest.mark.parametrize(("settings", "kept"), [({}, 2), ({"first_epoch": 1}, 2), ({"first_epoch": 2}, 3)])
+def test_momentum_begins_after_the_first_prototypes_of_a_trained_network(make_trainer, settings, kept):
     trainer = make_trainer(PMR, {"momentum": 0.9, **settings})
     used = []
     trainer.method.refresh_prototypes = lambda epoch, momentum: used.append((epoch, momentum))

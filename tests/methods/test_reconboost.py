@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from benchmark.methods.reconboost import ReconBoost, kl_boosting_loss, plan, released_boosting_loss
+from benchmark.methods.reconboost import (
+    ReconBoost,
+    kl_boosting_loss,
+    masked_boosting_loss,
+    plan,
+    released_boosting_loss,
+)
 from torch.nn import functional as F
 
 from benchmark.check.synthetic import Blobs
@@ -31,9 +37,12 @@ def test_losses_equal_an_independent_calculation(seed):
     tensors = torch.from_numpy(logits), torch.from_numpy(others), torch.from_numpy(labels)
     divergence = (p * (log_p - log_q)).sum(1)
     expected = 1.5 * (-(onehot * log_q).sum(1) - 0.3 * divergence).mean()
-    assert float(kl_boosting_loss(*tensors, 0.3, 1.5)) == pytest.approx(expected, abs=1e-6)
+    p_true = p[np.arange(6), labels]
+    assert float(kl_boosting_loss(*tensors, 0.3, 1.5).mean()) == pytest.approx(expected, abs=1e-6)
+    expected = 1.5 * (-(1 - 0.3 * p_true) * (onehot * log_q).sum(1)).mean()
+    assert float(masked_boosting_loss(*tensors, 0.3, 1.5).mean()) == pytest.approx(expected, abs=1e-6)
     expected = (-5.0 * (onehot * log_q).mean(1) + 1.5 * (onehot * p * log_q).mean(1)).mean()
-    assert float(released_boosting_loss(*tensors, 0.3, 5.0)) == pytest.approx(expected, abs=1e-6)
+    assert float(released_boosting_loss(*tensors, 0.3, 5.0).mean()) == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -42,10 +51,13 @@ def test_gradients_are_those_of_a_residual_label(seed):
     logits.requires_grad_()
     q, p, onehot = logits.softmax(1).detach(), others.softmax(1), F.one_hot(labels, 5)
     size = len(labels)
-    (gradient,) = torch.autograd.grad(kl_boosting_loss(logits, others, labels, 0.3, 1.0), logits)
+    (gradient,) = torch.autograd.grad(kl_boosting_loss(logits, others, labels, 0.3, 1.0).mean(), logits)
     residual = onehot - 0.3 * p
     torch.testing.assert_close(gradient, (residual.sum(1, keepdim=True) * q - residual) / size)
-    (gradient,) = torch.autograd.grad(released_boosting_loss(logits, others, labels, 0.2, 5.0), logits)
+    (gradient,) = torch.autograd.grad(masked_boosting_loss(logits, others, labels, 0.3, 1.0).mean(), logits)
+    left = 1 - 0.3 * p.gather(1, labels[:, None])
+    torch.testing.assert_close(gradient, left * (q - onehot) / size)
+    (gradient,) = torch.autograd.grad(released_boosting_loss(logits, others, labels, 0.2, 5.0).mean(), logits)
     left = (5 - p.gather(1, labels[:, None])) / 5
     torch.testing.assert_close(gradient, left * (q - onehot) / size)
 
@@ -55,9 +67,29 @@ def test_golden_numbers():
     assert float(released_boosting_loss(uniform, uniform, label, 0.2, 5.0)) == pytest.approx(1.443362, abs=1e-6)
     logits, others, labels = (torch.from_numpy(x) for x in random_problem(0))
     plain = F.cross_entropy(logits, labels)
-    assert float(kl_boosting_loss(logits, others, labels, 0.0, 1.0)) == pytest.approx(float(plain))
-    assert float(released_boosting_loss(logits, others, labels, 0.0, 5.0)) == pytest.approx(float(plain))  # K = 5
-    assert float(kl_boosting_loss(logits, logits, labels, 0.7, 1.0)) == pytest.approx(float(plain))
+    assert float(kl_boosting_loss(logits, others, labels, 0.0, 1.0).mean()) == pytest.approx(float(plain))
+    assert float(released_boosting_loss(logits, others, labels, 0.0, 5.0).mean()) == pytest.approx(
+        float(plain)
+    )  # K = 5
+    assert float(kl_boosting_loss(logits, logits, labels, 0.7, 1.0).mean()) == pytest.approx(float(plain))
+
+
+@pytest.mark.parametrize(
+    ("size", "plain", "masked"),
+    [(1, 0.5216, 0.5055), (10, -1.3919, 8.3229e-05), (100, -16.392, 0.0), (1000, -166.392, 0.0)],
+)
+def test_only_the_literal_loss_falls_without_bound(size, plain, masked):
+    logits, others, label = torch.tensor([[0.0, -size, -size]]).double(), torch.zeros(1, 3).double(), torch.tensor([0])
+    assert float(kl_boosting_loss(logits, others, label, 0.25, 1.0)) == pytest.approx(plain, abs=1e-3)
+    assert float(masked_boosting_loss(logits, others, label, 0.25, 1.0)) == pytest.approx(masked, abs=1e-4)
+
+
+def test_how_far_a_loss_is_below_zero_is_logged(make_trainer):
+    for regulariser, falls in (("masked", False), ("kl", True)):
+        method, batches = begun(make_trainer, 1, regulariser=regulariser)
+        method.net.head.classifier[-1].weight.data.mul_(30)
+        terms = method.step(batches[0])
+        assert (float(terms["below_zero/audio"]) < 0) is falls
 
 
 def phases(epochs, modalities, *lengths):
@@ -135,7 +167,9 @@ def test_released_moves_the_others_statistics_but_no_parameter(make_trainer):
     assert not changed & {name for name, _ in video.named_parameters()}
 
 
-@pytest.mark.parametrize("settings", [{}, {"memory": 0.0}, {"variant": "released"}, {"count": 3}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"memory": 0.0}, {"regulariser": "kl"}, {"variant": "released"}, {"count": 3}]
+)
 def test_a_boosting_step_descends_what_the_formula_says(make_trainer, settings):
     method, batches = begun(make_trainer, 3, **settings)
     method.eval()
@@ -146,13 +180,15 @@ def test_a_boosting_step_descends_what_the_formula_says(make_trainer, settings):
     others, q = (1.7 * total).softmax(1).detach(), out.unimodal["video"].softmax(1)
     log_q = q.log()
     rows, labels = torch.arange(len(q)), batch.labels
-    if config.regulariser == "kl":
+    if config.regulariser == "masked":
+        expected = (-(1 - 0.25 * others[rows, labels]) * log_q[rows, labels]).mean()
+    elif config.regulariser == "kl":
         expected = (-log_q[rows, labels] - 0.25 * (others * (others.log() - log_q)).sum(1)).mean()
     else:
         expected = (-4 / 3 * (1 - 0.25 * others[rows, labels]) * log_q[rows, labels]).mean()
     if config.memory:
         expected = expected + 0.5 * (q - out.unimodal["audio"].softmax(1).detach()).square().mean()
-    ours = method.boosting_loss(out.unimodal, "video", labels)
+    ours = method.boosting_loss(out.unimodal, "video", labels, {})
     torch.testing.assert_close(ours, expected)
     params = list(method.net.encoders["video"].parameters())
     gradients = [torch.autograd.grad(loss, params, retain_graph=True) for loss in (ours, expected)]
@@ -164,7 +200,7 @@ def test_nothing_of_the_boosting_loss_reaches_the_earlier_modality(make_trainer)
     method, batches = begun(make_trainer, 3)
     logits = {m: z.detach().requires_grad_() for m, z in method.net(batches[0].inputs).unimodal.items()}
     method.net.head.rate.requires_grad_()
-    method.boosting_loss(logits, "video", batches[0].labels).backward()
+    method.boosting_loss(logits, "video", batches[0].labels, {}).backward()
     assert logits["video"].grad.abs().sum() > 0
     assert logits["audio"].grad is None
     assert method.net.head.rate.grad is None
