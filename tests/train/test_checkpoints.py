@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from pathlib import Path
 
 import pytest
 import torch
@@ -162,3 +163,9 @@ def test_a_run_whose_file_cannot_be_written_fails_and_raises_nothing(spec, tmp_p
     assert status == Status() if name == "status.json" else "No space left" in status.cause
     monkeypatch.undo()
     assert execute(spec, Attempt(tmp_path)) is State.DONE
+
+
+def test_a_checkpoint_holds_plain_values_only_and_what_it_could_run_is_not_run(tmp_path):
+    save(tmp_path / "x.pt", {"harmful": Path("anything that is no plain value")})
+    with pytest.raises(Exception, match=r"weights_only|Unsupported"):
+        load(tmp_path / "x.pt")

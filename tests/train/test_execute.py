@@ -8,7 +8,9 @@ import pytest
 import torch
 from filelock import Timeout
 
+from benchmark.api.trained_model import load_model
 from benchmark.errors import Problem, UserError
+from benchmark.metrics import METRICS
 from benchmark.plan.spec import load_method
 from benchmark.plan.sweep import Sweep, plan
 from benchmark.records import RunFolder, State, Status, view
@@ -22,9 +24,9 @@ RESULTS = ("history.jsonl", "predictions.parquet", "embeddings.npz")
 def spec_of(blobs):
     """Plan a run of a few epochs."""
 
-    def make(method="concat", **recipe):
+    def make(method="concat", seed=0, **recipe):
         changes = {"epochs": 4, "batch_size": 16, **recipe}
-        return plan(Sweep([method], [blobs], [0], recipe=changes)).runs[0]
+        return plan(Sweep([method], [blobs], [seed], recipe=changes)).runs[0]
 
     return make
 
@@ -78,6 +80,28 @@ def test_embeddings_hold_every_test_sample_of_every_modality(done):
     with np.load(folder.embeddings, allow_pickle=False) as held:
         assert held["audio"].shape == held["video"].shape == (50, 8)
         assert len(set(held["ids"].tolist())) == len(held["labels"]) == 50
+
+
+def test_embeddings_are_of_the_model_that_validation_chose(spec_of, tmp_path):
+    spec = spec_of(seed=1, epochs=6, optimizer={"kind": "sgd", "lr": 0.4})
+    assert execute(spec, Attempt(tmp_path)) is State.DONE
+    folder = RunFolder(spec.folder(tmp_path))
+    rules = folder.plain_record()["rules"]
+    assert rules["best_valid"]["epoch"] != rules["last"]["epoch"]
+    model = load_model(folder.path)
+    samples, held = model.dataset.load(), view(folder).embeddings()
+    rows = np.array([list(samples.ids).index(name) for name in held.ids])
+    for modality, features in model.encode(samples.take(rows)).items():
+        np.testing.assert_allclose(held.features[modality], features.numpy(), atol=1e-5)
+
+
+def test_a_record_has_every_metric_on_test_and_the_size_of_every_split(done):
+    _, folder = done
+    record = folder.plain_record()
+    for entry in record["rules"].values():
+        assert set(entry["test"]["fused"]) == set(METRICS)
+    sizes = record["num_samples"]
+    assert sizes == {"train": 85, "valid": 15, "test": 50}
 
 
 def test_only_honest_rules_have_probes(done):
