@@ -42,7 +42,9 @@ CORE = ["benchmark.cli", "benchmark.check", "benchmark.train.execute", "benchmar
 """What is imported once before all forks for plugins, which nothing in it imports."""
 PATIENCE = 4.0
 """A mutant that takes this many times as long as the tests do without it, and ten seconds more, is killed: it hangs."""
-ALL_PASS, FAILED, NOT_IMPORTED = 0, 1, 99
+ALL_PASS, NOT_IMPORTED = 0, 99
+LEFT = ("survived", "unreached")
+"""What becomes of mutants that no test noticed."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,11 @@ class Mutant:
     """The line, stripped."""
     outcome: str = ""
     """`killed`, `hung`, `survived`, `equivalent`, or `unreached` when no test imported the module."""
+
+    @property
+    def change_of(self) -> tuple[str, ...]:
+        """What it is known by in another run: other lines of the module may have moved it."""
+        return self.module, self.change, self.before, self.after
 
 
 def read_areas(path: Path = HERE / "areas.toml") -> list[Module]:
@@ -275,8 +282,14 @@ def outcome_of(code: int | None) -> str:
     return {None: "hung", ALL_PASS: "survived", NOT_IMPORTED: "unreached"}.get(code, "killed")
 
 
-def try_module(module: Module, most: int, decisions: Sequence[Decision]) -> Iterator[Mutant]:
-    """Try a sample of a module's mutants."""
+def try_module(
+    module: Module, most: int, decisions: Sequence[Decision], before: Sequence[Mutant] = ()
+) -> Iterator[Mutant]:
+    """Try a sample of a module's mutants; or those that survived `before`, and yield the others as they were."""
+    alive = {one.change_of for one in before if one.outcome in LEFT}
+    yield from (one for one in before if one.outcome not in LEFT)
+    if before and not alive:
+        return
     source = (REPO / module.path).read_text(encoding="utf-8")
     seconds, started = Path(tempfile.mkdtemp(prefix="mutant-")) / "seconds.json", time.monotonic()
     code = ask(module, source, 600.0, seconds)
@@ -284,14 +297,16 @@ def try_module(module: Module, most: int, decisions: Sequence[Decision]) -> Iter
     if code != ALL_PASS:
         raise SystemExit(f"{module.path}: without a mutant its tests end with {code}: {' '.join(module.tests)}")
     sites = mutants_of(module, source)
-    chosen = sorted(random.Random(f"{SEED} {module.path}").sample(range(len(sites)), min(most, len(sites))))
+    chosen = [place for place, (mutant, _) in enumerate(sites) if mutant.change_of in alive]
+    if not before:
+        chosen = sorted(random.Random(f"{SEED} {module.path}").sample(range(len(sites)), min(most, len(sites))))
     say(f"{module.path}: {len(sites)} sites, {len(chosen)} tried, tests take {usual:.1f} s")
     for number in chosen:
         mutant, mutated = sites[number]
         equal = any(decision.is_about(mutant) for decision in decisions)
         outcome = "equivalent" if equal else outcome_of(ask(module, mutated, PATIENCE * usual + 10, seconds))
         mutant = replace(mutant, outcome=outcome)
-        if outcome in ("survived", "unreached"):
+        if outcome in LEFT:
             say(
                 f"  {outcome} {mutant.place}:{mutant.line} {mutant.change}\n    - {mutant.before}\n    + {mutant.after}"
             )
@@ -329,18 +344,23 @@ def main() -> None:
     parser.add_argument("--areas", help="names of areas, with commas; all by default")
     parser.add_argument("--only", default="", help="part of the path of the modules that are tried")
     parser.add_argument("--most", type=int, default=40, help="mutants tried of each module")
+    parser.add_argument("--again", type=Path, help="file of an earlier run: only what survived it is tried")
     parser.add_argument("--to", type=Path, help="file for every mutant and what became of it, JSON")
     chosen = parser.parse_args()
     os.chdir(REPO)
     warm(HEAVY)
     importlib.import_module("torch").set_num_threads(1)
     decisions, tried = read_decisions(), []
+    earlier = [Mutant(**one) for one in json.loads(chosen.again.read_text())] if chosen.again else []
     for module in sorted(read_areas(), key=lambda module: module.is_plugin):
         if (not chosen.areas or module.area in chosen.areas.split(",")) and chosen.only in module.path:
             if module.is_plugin:
                 warm(CORE)
             assert module.name not in sys.modules, "its mutants would not be imported"
-            tried += try_module(module, chosen.most, decisions)
+            before = [one for one in earlier if one.module == module.path]
+            if chosen.again and not before:
+                continue
+            tried += try_module(module, chosen.most, decisions, before)
             if chosen.to:
                 chosen.to.write_text(json.dumps([asdict(one) for one in tried], indent=1), encoding="utf-8")
     say(table(tried))

@@ -1,0 +1,93 @@
+"""Progress of a sweep, from status files: lines where there is no terminal, a table where there is one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from benchmark.cli import progress
+from benchmark.cli.progress import Progress, seconds
+from benchmark.plan.sweep import Sweep, plan
+from benchmark.records import RunFolder, State, Status
+
+RUNNING = Status(State.RUNNING, 1, 2, 10, 0.5, started=100.0, updated=140.0)
+"""Two epochs of ten, 20 s each."""
+
+
+@pytest.fixture
+def specs(blobs):
+    return plan(Sweep(["concat"], [blobs], [0, 1, 2], recipe={"epochs": 10, "batch_size": 16})).runs
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The time of day, which a test moves by hand."""
+    now = [1000.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    return now
+
+
+def written(specs, out, *statuses):
+    for spec, status in zip(specs, statuses, strict=False):
+        folder = RunFolder(spec.folder(out))
+        folder.path.mkdir(parents=True, exist_ok=True)
+        folder.write_status(status)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (None, "?"),
+        (0.0, "0 s"),
+        (59.9, "59 s"),
+        (60, "1:00 min"),
+        (3599, "59:59 min"),
+        (3600, "1:00 h"),
+        (7379, "2:02 h"),
+    ],
+)
+def test_a_duration_is_written_as_a_person_would(value, words):
+    assert seconds(value) == words
+
+
+def test_without_a_terminal_each_change_of_a_state_is_a_line(specs, tmp_path, clock):
+    console = Console(file=StringIO(), width=200)
+    with Progress(specs, tmp_path, 1, console) as shown:
+        shown.tick()
+        written(specs, tmp_path, RUNNING, replace(RUNNING, state=State.FAILED, epoch=0, cause="out of [memory]"))
+        shown.tick()
+        assert console.file.getvalue() == "", "less than half a second has passed"
+        clock[0] += 0.6
+        shown.tick()
+        clock[0] += 0.6
+        shown.tick()
+        lines = console.file.getvalue().splitlines()
+        assert len(lines) == 2
+        assert lines[0] == f"running: {specs[0].title}, valid 50.0 %"
+        assert lines[1] == f"failed: {specs[1].title}, out of [memory]"
+        written(specs, tmp_path, replace(RUNNING, state=State.DONE, epoch=10))
+    assert console.file.getvalue().splitlines()[2].startswith("done: "), "what changed last is said at the end"
+
+
+def test_a_terminal_shows_a_table_with_what_runs_first_and_the_time_left(specs, tmp_path, clock):
+    console = Console(file=StringIO(), width=120, force_terminal=True, color_system=None)
+    written(specs, tmp_path, replace(RUNNING, state=State.DONE, epoch=10, started=40.0), RUNNING)
+    with Progress(specs, tmp_path, 2, console) as shown:
+        statuses = [(spec, folder.last_status()) for spec, folder in shown.runs]
+        with console.capture() as captured:
+            console.print(shown._table(statuses))
+    lines = [line.split() for line in captured.get().splitlines()]
+    assert lines[0][:3] == ["run", "state", "epoch"]
+    states = [next(word for word in line if word in list(State)) for line in lines[1:4]]
+    assert states == ["running", "planned", "done"]
+    assert lines[1][-4:] == ["2/10", "50.0", "2:40", "min"]
+    # the running one: 8 epochs of 20 s; the planned one: 10 epochs at the mean pace, (10 + 20) / 2 s; two at a time
+    assert " ".join(lines[4]) == "1 planned, 1 running, 1 done; about 2:35 min left"
+
+
+def test_without_a_pace_no_time_is_promised(specs, tmp_path):
+    shown = Progress(specs, tmp_path, 1, Console(file=StringIO()))
+    assert shown._footer([(spec, Status()) for spec in specs]) == "3 planned"
