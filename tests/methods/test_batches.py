@@ -36,3 +36,8 @@ def test_joining_what_was_taken_gives_it_back():
     assert torch.equal(joined.labels, BATCH.labels)
     assert torch.equal(joined.index, BATCH.index)
     assert all(torch.equal(joined.inputs[m], x) for m, x in BATCH.inputs.items())
+
+
+def test_one_batch_joined_is_itself():
+    (inputs,) = [join([BATCH]).inputs]
+    assert all(torch.equal(inputs[m], x) for m, x in BATCH.inputs.items())
