@@ -48,18 +48,23 @@ class OffSwitch:
 
 @dataclass(frozen=True)
 class Ledger:
-    """How far an implementation can be trusted: a row of the ledger report.
+    """How far an implementation can be trusted, by the released code and by the paper: a row of the ledger report.
 
     What paper, released code and ours do is said once, by the docstring of the method's file, in three parts that begin
     with `Paper:`, `Released code:` and `Ours:`, a few sentences each, with figures. `Released code` says "no code", or
     why it cannot run; `Ours` says what it was checked against.
     """
 
-    status: Literal["verified", "reconstructed", "cannot be verified"]
-    """verified: equals the paper's formulas and, where it runs, the official code; reconstructed: from an incomplete
-    text, without code."""
-    tests: Sequence[str] = ()
-    """Files that show it; for a method of this package `tests/methods/test_NAME.py`, where none is named."""
+    code: Literal["verified on the same tensors", "not compared", "cannot run", "no code"]
+    """How ours was held against the released code: official functions and ours gave the same numbers on the same
+    tensors; there is code, but ours is another algorithm; it cannot run as released; none was released."""
+    paper: Literal["verified from text", "from abstract or memory", "reconstructed", "no paper"]
+    """How the paper was known: read; its abstract, an account of it or memory alone; what it leaves open is filled in
+    by us; a baseline of nobody's."""
+    code_test: str = ""
+    """The test that shows it for the code: `test_x` in `tests/methods/test_NAME.py`, or `FILE::test_x`."""
+    paper_test: str = ""
+    """The same for the paper's formulas."""
 
 
 class Method(nn.Module, ABC):

@@ -57,7 +57,12 @@ class Affine(Method):
         "GeWu-Lab/OGM-GE_CVPR2022 @ 343dc1d : models/fusion_modules.py",
     )
     modalities = (2, None)
-    ledger = Ledger("verified")
+    ledger = Ledger(
+        code="verified on the same tensors",
+        paper="from abstract or memory",
+        code_test="test_logits_follow_an_independent_calculation",
+        paper_test="test_scale_and_shift_are_the_halves_in_that_order",
+    )
 
     class Config(Method.Config):
         modulated: str | None = None

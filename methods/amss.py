@@ -117,7 +117,12 @@ class AMSS(Method):
         "twitter15": {"temperature": 0.5},
     }
     """The released README's, for text and images."""
-    ledger = Ledger("reconstructed")
+    ledger = Ledger(
+        code="verified on the same tensors",
+        paper="from abstract or memory",
+        code_test="test_shares_equal_an_independent_calculation",
+        paper_test="test_units_are_drawn_one_after_the_other_in_proportion_to_their_importance",
+    )
 
     class Config(Variants):
         released: ClassVar[Mapping[str, Any]] = {"mask_head": False, "label_entropy": "released"}

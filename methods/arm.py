@@ -85,7 +85,11 @@ class ARM(Method):
     modalities = (2, None)
     off_switches = (OffSwitch({"agreement": 0.0, "subspace": 1.0}, "late_sum"),)
     ablations = ({"agreement": 0.0}, {"subspace": 1.0}, {"agreement": 0.0, "subspace": 1.0})
-    ledger = Ledger("cannot be verified")
+    ledger = Ledger(
+        code="no code",
+        paper="reconstructed",
+        paper_test="test_loss_equals_an_independent_calculation",
+    )
 
     class Config(Method.Config):
         strong: str | None = None

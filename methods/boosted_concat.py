@@ -45,7 +45,11 @@ class BoostedConcat(Method):
     )
     modalities = (2, None)
     off_switches = (OffSwitch({"share": 0.0}, "concat"),)
-    ledger = Ledger("reconstructed")
+    ledger = Ledger(
+        code="no code",
+        paper="reconstructed",
+        paper_test="test_residual_is_the_negative_gradient_of_the_cross_entropy",
+    )
 
     class Config(Method.Config):
         modality: str | None = None

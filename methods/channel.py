@@ -100,7 +100,12 @@ class Channel(Method):
     )
     modalities = (2, None)
     variants = ({}, {"variant": "released"}, {"threshold": 1.001})
-    ledger = Ledger("reconstructed")
+    ledger = Ledger(
+        code="verified on the same tensors",
+        paper="reconstructed",
+        code_test="test_exchange_follows_an_independent_calculation",
+        paper_test="test_own_parts_are_disjoint_and_cover_all_channels",
+    )
 
     class Config(Variants):
         threshold: float = Field(default=0.02, ge=0)

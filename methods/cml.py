@@ -75,7 +75,12 @@ class CML(Method):
     off_switches = (OffSwitch({"strength": 0.0, "subsets": False}, "concat"),)
     variants = ({}, {"variant": "released"}, {"subsets": False})
     ablations = ({"strength": 0.0}, {"subsets": False}, {"strength": 0.0, "subsets": False})
-    ledger = Ledger("verified")
+    ledger = Ledger(
+        code="verified on the same tensors",
+        paper="from abstract or memory",
+        code_test="test_penalties_equal_independent_calculations",
+        paper_test="test_loss_averages_classification_and_adds_the_penalties",
+    )
 
     class Config(Variants):
         strength: float | None = Field(default=None, ge=0)

@@ -141,7 +141,12 @@ class DIMML(Method):
         "ave": {"temperature": 10.0, "certainty": 3.0},
     }
     """Temperatures that the authors give for their data sets."""
-    ledger = Ledger("verified")
+    ledger = Ledger(
+        code="verified on the same tensors",
+        paper="from abstract or memory",
+        code_test="test_lesson_equals_an_independent_calculation",
+        paper_test="test_loss_is_the_sum_of_its_parts",
+    )
 
     class Config(Method.Config):
         align: float = Field(default=1.0, ge=0)

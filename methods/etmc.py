@@ -97,7 +97,12 @@ class ETMC(Method):
     variants = ({}, {"pseudo_view": False})
     ablations = ({"pseudo_view": False},)
     """TMC, without the opinion on the concatenated features."""
-    ledger = Ledger("verified")
+    ledger = Ledger(
+        code="verified on the same tensors",
+        paper="from abstract or memory",
+        code_test="test_golden_combination",
+        paper_test="test_combination_equals_dempsters_rule_in_any_order",
+    )
 
     class Config(Method.Config):
         pseudo_view: bool = True

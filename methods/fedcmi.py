@@ -119,7 +119,12 @@ class FedCMI(Federated):
     ablations = ({"distill_weight": 0.0}, {"sharpness": 0.0}, {"unimodal_weight": 0.0}, {"multimodal": 1.0})
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"cremad": {"local_epochs": 10}, "ave": {"local_epochs": 10}}
     """What the released code, made for these two, does by default."""
-    ledger = Ledger("reconstructed")
+    ledger = Ledger(
+        code="cannot run",
+        paper="from abstract or memory",
+        code_test="test_temperatures_equal_an_independent_calculation",
+        paper_test="test_distillation_equals_an_independent_calculation_and_is_at_least_the_teachers_entropy",
+    )
 
     class Config(Federated.Config):
         multimodal: float = Field(default=0.5, ge=0, le=1)

@@ -57,7 +57,11 @@ class FedAvg(Federated):
         {"clients": 3, "local": "pmr", "keep_optimizer": True},
     )
     ablations = ({"concentration": 1e8}, {"multimodal": 0.5}, {"local": "ogm"}, {"keep_optimizer": True})
-    ledger = Ledger("verified")
+    ledger = Ledger(
+        code="no code",
+        paper="from abstract or memory",
+        paper_test="test_a_round_is_the_mean_of_clients_that_start_alike_by_their_samples",
+    )
 
     class Config(Federated.Config):
         local: str = Field(default="concat", pattern=r"^\w+$")

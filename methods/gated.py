@@ -60,7 +60,12 @@ class Gated(Method):
         "GeWu-Lab/OGM-GE_CVPR2022 @ 343dc1d : models/fusion_modules.py",
     )
     modalities = (2, None)
-    ledger = Ledger("verified")
+    ledger = Ledger(
+        code="verified on the same tensors",
+        paper="from abstract or memory",
+        code_test="test_logits_follow_an_independent_calculation",
+        paper_test="test_a_closed_gate_lets_nothing_through_and_an_open_one_all",
+    )
 
     class Config(Method.Config):
         gated: str | None = None

@@ -86,7 +86,12 @@ class Greedy(Method):
     modalities = (2, None)
     variants = ({}, {"variant": "released"}, {"first_epoch": 0, "window": 2})
     ablations = ({"epsilon": 1e9},)
-    ledger = Ledger("verified")
+    ledger = Ledger(
+        code="verified on the same tensors",
+        paper="from abstract or memory",
+        code_test="test_means_advance_in_training_alone_and_for_released_in_curated_steps_with_the_gates_of_the_first",
+        paper_test="test_head_equals_an_independent_calculation",
+    )
 
     class Config(Variants):
         epsilon: float = Field(default=0.01, ge=0)

@@ -69,7 +69,12 @@ class InfoReg(Method):
     variants = ({}, {"variant": "released"}, {"threshold": 0.5})
     ablations = ({"strength": 0.0}, {"unimodal_weight": 0.0}, {"window_of": "first"})
     """Without the pull in the window, without the modalities' own losses, the window by the first modality."""
-    ledger = Ledger("reconstructed")
+    ledger = Ledger(
+        code="verified on the same tensors",
+        paper="from abstract or memory",
+        code_test="test_growth_equals_an_independent_calculation_over_a_whole_history",
+        paper_test="test_pull_equals_an_independent_calculation",
+    )
 
     class Config(Variants):
         released: ClassVar[Mapping[str, Any]] = {"window_of": "first", "strength_of_others": 0.1, "confidence": "sum"}

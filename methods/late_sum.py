@@ -21,7 +21,11 @@ from benchmark.model import LateHead, MultimodalNet, Outputs, SharedOutputHead, 
 
 class LateSum(Method):
     reference = Reference("Separate training with summed logits (folklore)")
-    ledger = Ledger("verified")
+    ledger = Ledger(
+        code="no code",
+        paper="no paper",
+        paper_test="test_late_sum_trains_each_modality_as_if_it_were_alone",
+    )
 
     class Config(Method.Config):
         hidden: int | None = Field(default=None, ge=1)

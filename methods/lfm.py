@@ -125,7 +125,12 @@ class LFM(Method):
         {"strategy": "constant", "alpha": 0.0},
         {"solver_steps": 1},
     )
-    ledger = Ledger("reconstructed")
+    ledger = Ledger(
+        code="verified on the same tensors",
+        paper="from abstract or memory",
+        code_test="test_released_divergence_equals_golden_numbers_and_is_no_jensen_shannon",
+        paper_test="test_hypergradient_equals_the_exact_inverse_on_a_convex_problem",
+    )
 
     class Config(Variants):
         strategy: Literal["heuristic", "learning", "constant"] = "learning"

@@ -63,7 +63,11 @@ class MLLSTM(Method):
         "Multimedia Tools and Applications",
         2021,
     )
-    ledger = Ledger("cannot be verified")
+    ledger = Ledger(
+        code="no code",
+        paper="reconstructed",
+        paper_test="test_logits_follow_an_lstm_written_out",
+    )
 
     class Config(Method.Config):
         width: int = Field(default=512, ge=1)

@@ -92,7 +92,12 @@ class MLA(Method):
     modalities = (2, None)
     variants = ({}, {"variant": "released"}, {"fusion": "fixed"})
     ablations = ({"projection": False}, {"fusion": "fixed"}, {"projection": False, "fusion": "fixed"})
-    ledger = Ledger("reconstructed")
+    ledger = Ledger(
+        code="verified on the same tensors",
+        paper="from abstract or memory",
+        code_test="test_weights_equal_the_papers_and_the_released_formula",
+        paper_test="test_projection_equals_its_closed_form",
+    )
 
     class Config(Variants):
         released: ClassVar[Mapping[str, Any]] = {"projection": False, "fusion": "batch"}

@@ -12,10 +12,14 @@ epoch.
 Paper: By Fujimori, Endo, Kawai and Mochizuki. Only the abstract was available: classifiers train as one multi-task
 problem, overfitting is detected on validation, modalities stop apart.
 
-Released code: No code.
+Released code: None of the authors'; AGM's repository has an MSES of its own. One loss on the fused logits; after each
+epoch the modalities' losses on *test*, 0.4 of this epoch's and 0.6 of the last one's, are compared with the lowest; one
+that has not fallen for 80 epochs stops: the whole network and its optimizer go back to that modality's best epoch, and
+its gradients count as zero from then on, while momentum, weight decay and normalisation statistics still move it.
 
-Ours: Patience on a share held out of train, back to the best epoch, frozen with its normalisation statistics. The rule
-and every default are ours. Stopping the whole run by the joint loss is left to the choice of epoch.
+Ours: Multi-task as the abstract says, which AGM's is not, and so not compared with it: patience on a share held out of
+train, the modality alone goes back to its best epoch, frozen with its statistics. The rule and every default are ours.
+Stopping the whole run by the joint loss is left to the choice of epoch.
 """
 
 from __future__ import annotations
@@ -52,10 +56,19 @@ class Watch:
 
 
 class MSES(Method):
-    reference = Reference("Modality-Specific Learning Rate Control for Multimodal Classification", "ACPR", 2019)
+    reference = Reference(
+        "Modality-Specific Learning Rate Control for Multimodal Classification",
+        "ACPR",
+        2019,
+        "lihong2303/AGM_ICCV2023 @ 5a65542 : run/CREMAD_main.py",
+    )
     off_switches = (OffSwitch({"patience": None}, "multitask"),)
     variants = ({}, {"patience": 1}, {"patience": 1, "restore": False})
-    ledger = Ledger("reconstructed")
+    ledger = Ledger(
+        code="not compared",
+        paper="reconstructed",
+        paper_test="test_golden_sequence_stops_after_the_fifth_epoch_and_goes_back_to_the_second",
+    )
 
     class Config(Method.Config):
         weight: float = Field(default=1.0, gt=0)

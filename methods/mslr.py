@@ -13,23 +13,26 @@ backward pass; `dynamic` adds a forward pass over the held-out share each epoch.
 Paper: By Yao and Mihalcea. Only the abstract was available: additive late fusion of fine-tuned unimodal models, three
 strategies for rates.
 
-Released code: No official code; a third-party port reads accuracies from validation.
+Released code: None of the authors'; AGM's repository has an MSLR of its own. Accuracies on *test*; from the sixth epoch
+on r_m = r_m(0) * acc_m / mean of the five before, anew in every epoch, so that nothing accumulates; r(0) is 0.9 for
+audio and 1.1 for video on CREMA-D. r scales gradients, and so not weight decay. No unimodal models before.
 
-Ours: The port's rule for `dynamic`, on a share held out of train; `smart` is a sweep over `rates`. Unimodal training
-takes the first 0.3 of the epochs, in the place of fine-tuned models.
+Ours: `paper` lets ratios accumulate every N epochs, as an account of the paper has it; `smart` is a sweep over `rates`;
+unimodal training takes the first 0.3 of the epochs, in the place of fine-tuned models. `released` is AGM's rule, with
+accuracies of a share held out of train in the place of test; r(0) is a preset of CREMA-D.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor, nn
 
 from benchmark.data import Batch, TaskSpec
-from benchmark.method import Ledger, Method, OffSwitch, Reference
+from benchmark.method import Ledger, Method, OffSwitch, Reference, Variants
 from benchmark.model import LateHead, MultimodalNet, Outputs, summed_cross_entropy
 from benchmark.training import Run
 
@@ -49,23 +52,46 @@ def adjusted(rate: float, accuracies: Sequence[float], limit: float | None = Non
 
 class MSLR(Method):
     reference = Reference(
-        "Modality-specific Learning Rates for Effective Multimodal Additive Late-fusion", "Findings of ACL", 2022
+        "Modality-specific Learning Rates for Effective Multimodal Additive Late-fusion",
+        "Findings of ACL",
+        2022,
+        "lihong2303/AGM_ICCV2023 @ 5a65542 : run/CREMAD_main.py",
     )
     off_switches = (
         OffSwitch({"strategy": "keep", "pretrain": 0.0}, "sum"),
         OffSwitch({"strategy": "keep", "pretrain": 1.0}, "late_sum"),
     )
-    variants = ({}, {"every": 1, "pretrain": 0.0}, {"strategy": "keep", "rates": {"audio": 0.5}})
+    version = 2
+    variants = (
+        {},
+        {"every": 1, "pretrain": 0.0},
+        {"strategy": "keep", "rates": {"audio": 0.5}},
+        {"variant": "released", "every": 1},
+    )
     ablations = ({"strategy": "keep"},)
-    ledger = Ledger("reconstructed")
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"cremad": {"rates": {"audio": 0.9, "video": 1.1}}}
+    """AGM's repository, run/CREMAD_main.py."""
+    ledger = Ledger(
+        code="verified on the same tensors",
+        paper="reconstructed",
+        code_test="test_released_rates_follow_the_lines_of_the_released_code",
+        paper_test="test_golden_changes",
+    )
 
-    class Config(Method.Config):
+    class Config(Variants):
+        released: ClassVar[Mapping[str, Any]] = {"accumulate": False, "scales": "gradient", "pretrain": 0.0}
+
         strategy: Literal["keep", "dynamic"] = "dynamic"
         """Keep the rates or follow each modality's accuracy (paper: both are tried)."""
         rates: dict[str, Annotated[float, Field(gt=0)]] = {}
         """r of each modality at the start, 1 where not named (ours: what is best alone must be found by a sweep)."""
         every: int = Field(default=5, ge=1)
-        """Epochs between changes of a rate, N (third-party port)."""
+        """Epochs between changes of a rate, N, and epochs of the mean (AGM's repository)."""
+        accumulate: bool = True
+        """Multiply a rate by its ratio every N epochs; False takes the first rate times the ratio in every epoch, once
+        N have passed (AGM's repository)."""
+        scales: Literal["rate", "gradient"] = "rate"
+        """What r scales: the learning rate, and so weight decay too, or gradients alone (AGM's repository)."""
         limit: float | None = Field(default=None, ge=1)
         """Largest r, and one over the smallest (ours; None for no bounds, as the rule has none)."""
         pretrain: float = Field(default=0.3, ge=0, le=1)
@@ -112,8 +138,17 @@ class MSLR(Method):
         return summed_cross_entropy(out.unimodal, batch.labels)
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
+        if self.config.scales == "gradient":
+            return super().step(batch)
         with self.own_rates():
             return super().step(batch)
+
+    def edit_gradients(self, out: Outputs, batch: Batch) -> None:
+        if self.config.scales == "gradient":
+            for modality, rate in self.rates.items():
+                for parameter in self.parts(modality).parameters():
+                    if parameter.grad is not None:
+                        parameter.grad *= rate
 
     @contextmanager
     def own_rates(self) -> Iterator[None]:
@@ -134,8 +169,10 @@ class MSLR(Method):
             return
         for modality, accuracy in self.held_out_accuracies(epoch).items():
             noted = self.accuracies[modality] = [*self.accuracies[modality], accuracy][-self.config.every - 1 :]
-            if len(noted) > self.config.every and (epoch - self.fused_epoch) % self.config.every == 0:
-                self.rates[modality] = adjusted(self.rates[modality], noted, self.config.limit)
+            due = not self.config.accumulate or (epoch - self.fused_epoch) % self.config.every == 0
+            if len(noted) > self.config.every and due:
+                before = self.rates[modality] if self.config.accumulate else self.config.rates.get(modality, 1.0)
+                self.rates[modality] = adjusted(before, noted, self.config.limit)
 
     def held_out_accuracies(self, epoch: int) -> dict[str, float]:
         """Return the accuracy of each modality's logits on the held-out share."""

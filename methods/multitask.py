@@ -33,7 +33,12 @@ class Multitask(Method):
         "GeWu-Lab/MMPareto_ICML2024 @ a339db3 : code/uniform_baseline.py",
     )
     off_switches = (OffSwitch({"weight": 0.0}, "concat"),)
-    ledger = Ledger("verified")
+    ledger = Ledger(
+        code="verified on the same tensors",
+        paper="no paper",
+        code_test="test_loss_equals_an_independent_sum_of_cross_entropies",
+        paper_test="test_an_encoder_gets_the_gradient_of_concat_plus_its_own",
+    )
 
     class Config(Method.Config):
         weight: float = Field(default=1.0, ge=0)

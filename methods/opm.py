@@ -76,7 +76,12 @@ class OPM(Method):
         "ksounds": {"q_base": 0.5, "strength": 0.5, "p_exe": 0.7, "warmup_epochs": 6}
     }
     """Settings for single data sets, from the released scripts; for others none is published."""
-    ledger = Ledger("verified")
+    ledger = Ledger(
+        code="verified on the same tensors",
+        paper="from abstract or memory",
+        code_test="test_drop_follows_an_independent_calculation",
+        paper_test="test_golden_rates",
+    )
 
     class Config(Method.Config):
         q_base: float = Field(default=0.5, ge=0, le=1)

@@ -74,7 +74,12 @@ class PMR(Method):
     """PCE without PER and PER without PCE, as in the paper; the coefficient all or nothing."""
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"cremad": {"alpha": 2.0}, "ave": {"alpha": 2.0}}
     """Values of the released scripts (bash.sh)."""
-    ledger = Ledger("verified")
+    ledger = Ledger(
+        code="verified on the same tensors",
+        paper="verified from text",
+        code_test="test_coefficients_equal_those_of_paper_and_released_code",
+        paper_test="test_loss_equals_an_independent_calculation",
+    )
 
     class Config(Variants):
         released: ClassVar[Mapping[str, Any]] = {"coefficient": "hard", "mu": 0.0, "momentum": 0.0, "last_epoch": 70}

@@ -70,7 +70,12 @@ class Relearning(Method):
     )
     off_switches = (OffSwitch({"times": 0}, "concat"),)
     variants = ({}, {"times": 1})
-    ledger = Ledger("verified")
+    ledger = Ledger(
+        code="verified on the same tensors",
+        paper="from abstract or memory",
+        code_test="test_drawing_back_equals_an_independent_calculation",
+        paper_test="test_purity_equals_an_independent_calculation",
+    )
 
     class Config(Method.Config):
         strength: float = Field(default=3.0, gt=0)

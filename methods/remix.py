@@ -66,7 +66,12 @@ class Remix(Method):
     off_switches = (OffSwitch({"warmup": 1_000_000}, "multitask", {"weight": 0.5}),)
     variants = ({"warmup": 1}, {"warmup": 1, "variant": "released"})
     ablations = ({"warmup": 1_000_000}, {"warmup": 0}, {"gamma": 0.0})
-    ledger = Ledger("verified")
+    ledger = Ledger(
+        code="verified on the same tensors",
+        paper="from abstract or memory",
+        code_test="test_confidence_equals_an_independent_calculation",
+        paper_test="test_each_sample_is_kept_for_its_least_confident_modality",
+    )
 
     class Config(Variants):
         warmup: int = Field(default=10, ge=0)

@@ -26,7 +26,12 @@ class Sum(Method):
         "Joint training with summed logits (folklore)",
         code="GeWu-Lab/OGM-GE_CVPR2022 @ 343dc1d : models/fusion_modules.py",
     )
-    ledger = Ledger("verified")
+    ledger = Ledger(
+        code="verified on the same tensors",
+        paper="no paper",
+        code_test="test_it_equals_concat_where_weights_agree_and_biases_add_up",
+        paper_test="test_each_bias_gets_the_whole_gradient_of_the_sum",
+    )
 
     def build_net(self, task: TaskSpec) -> MultimodalNet:
         return MultimodalNet(task.build_encoders(), lambda dims: LateHead(dims, task.num_classes))

@@ -41,7 +41,11 @@ class UMT(Method):
     reference = Reference("On Uni-Modal Feature Learning in Supervised Multi-Modal Learning", "ICML", 2023)
     off_switches = (OffSwitch({"weight": 0.0}, "concat"),)
     variants = ({}, {"teacher_epochs": 1, "weight": 1.0})
-    ledger = Ledger("reconstructed")
+    ledger = Ledger(
+        code="no code",
+        paper="reconstructed",
+        paper_test="test_distance_equals_an_independent_calculation",
+    )
 
     class Config(Method.Config):
         weight: float = Field(default=10.0, ge=0)

@@ -23,7 +23,11 @@ class Unimodal(Method):
     """The bare name stands for one run per modality."""
 
     reference = Reference("Unimodal training (folklore)")
-    ledger = Ledger("verified")
+    ledger = Ledger(
+        code="no code",
+        paper="no paper",
+        paper_test="test_it_has_the_encoder_of_its_modality_alone",
+    )
 
     class Config(Method.Config):
         modality: str

@@ -88,7 +88,12 @@ class Weight(Method):
         "njustkmg/IJCAI19_CMML @ e249f88 : code/Model/Train.py; njustkmg/TPAMI-AMSS @ 3161ecc : AMSS/fusion_modules.py",
     )
     variants = ({}, {"variant": "released"})
-    ledger = Ledger("reconstructed")
+    ledger = Ledger(
+        code="verified on the same tensors",
+        paper="reconstructed",
+        code_test="test_dimension_weights_follow_an_independent_calculation",
+        paper_test="test_prediction_weights_follow_an_independent_calculation",
+    )
 
     class Config(Variants):
         width: int = Field(default=128, ge=4)

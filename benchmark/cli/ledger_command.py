@@ -24,11 +24,11 @@ def ledger(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Print a row for each method: paper, released code, ours, tests, status."""
+    """Print a row for each method: paper, released code, ours, how far both were compared, tests."""
     from benchmark.launch.driver import check_writable
     from benchmark.registry import METHODS
     from benchmark.report import Artifact, write
-    from benchmark.tables.ledger import rows, to_csv, to_latex, to_markdown
+    from benchmark.tables.ledger import HEAD, rows, to_csv, to_latex, to_markdown
 
     if to is not None:
         check_writable(to)
@@ -41,8 +41,9 @@ def ledger(
         sys.stdout.write(json.dumps([asdict(row) for row in found], indent=1, ensure_ascii=False) + "\n")
         return
     table = Table(show_lines=True)
-    for name in ("method", "paper", "released", "ours", "status"):
-        table.add_column(name, ratio=None if name in ("method", "status") else 1, overflow="fold")
+    for name in HEAD[:-1]:
+        long = name in ("paper", "released", "ours")
+        table.add_column(name, ratio=1 if long else None, max_width=None if long else 14, overflow="fold")
     for row in found:
-        table.add_row(*(Text(text) for text in (row.method, row.paper, row.released, row.ours, row.status)))
+        table.add_row(*(Text(text) for text in (row.method, row.paper, row.released, row.ours, row.code, row.known)))
     open_console().print(table)

@@ -68,10 +68,25 @@ def _detail(plugin: Plugin, as_json: bool) -> None:
         }
         for key, field in kind.Config.model_fields.items()
     }
+    trust = _trust(plugin)
     if as_json:
-        sys.stdout.write(json.dumps({"name": plugin.name, "about": plugin.about, "settings": fields}, indent=1) + "\n")
+        found = {"name": plugin.name, "about": plugin.about, "settings": fields, **({"ledger": trust} if trust else {})}
+        sys.stdout.write(json.dumps(found, indent=1) + "\n")
         return
     console = open_console()
     console.print(f"[bold]{plugin.name}[/]  {escape(plugin.about)}\n{plugin.source}", soft_wrap=True)
+    for what, text in trust.items():
+        console.print(f"{what}: {escape(text)}", soft_wrap=True)
     for key, field in fields.items():
         console.print(f"  [cyan]{key}[/] = {escape(str(field['default']))}  {escape(field['about'])}", soft_wrap=True)
+
+
+def _trust(plugin: Plugin) -> dict[str, str]:
+    """Return how far a method can be trusted; nothing for a data set."""
+    from benchmark.registry import METHODS
+    from benchmark.tables.ledger import rows
+
+    if plugin.kind is not METHODS:
+        return {}
+    (row,) = rows([plugin])
+    return {"code": row.code, "paper": row.known, "tests": row.tests}

@@ -70,6 +70,8 @@ class Record:
     seconds: Seconds = field(default_factory=Seconds)
     memory: Mapping[str, int] = field(default_factory=dict)
     """{"process" or "gpu": bytes at the peak}"""
+    ledger: Mapping[str, str] = field(default_factory=dict)
+    """{"code", "paper": how far the method was compared with them when it ran}; empty where it did not say."""
     files: Mapping[str, int] = field(default_factory=dict)
     """{file that belongs to the record: its bytes}"""
 
@@ -120,6 +122,7 @@ class Record:
             "flops": self.flops,
             "seconds": vars(self.seconds),
             "memory": self.memory,
+            "ledger": self.ledger,
             "files": self.files,
         }
 
@@ -143,6 +146,7 @@ def parse(content: Mapping[str, Any]) -> Record:
             flops=None if content.get("flops") is None else _number(content["flops"]),
             seconds=Seconds(**content.get("seconds", {})),
             memory={name: _number(peak) for name, peak in content.get("memory", {}).items()},
+            ledger={str(what): str(text) for what, text in content.get("ledger", {}).items()},
             files={name: _number(size) for name, size in content["files"].items()},
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:

@@ -115,6 +115,8 @@ def _facts(run: RunView) -> dict[str, str]:
         "operations of one prediction": _count(record.flops) if record else "",
         "samples": _listed(record.num_samples, ",.0f") if record else "",
         "seconds": _listed(record.seconds, ".1f") if record else "",
+        "against released code": record.ledger.get("code", "") if record else "",
+        "against the paper": record.ledger.get("paper", "") if record else "",
         "folder": run.folder.path.name,
     }
     return {name: text for name, text in found.items() if text}

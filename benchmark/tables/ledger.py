@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from benchmark.method import Ledger, Method
-from benchmark.registry import METHODS, Plugin
+from benchmark.registry import Plugin
 from benchmark.tables.table import escape_latex
 
-HEAD = ("method", "paper", "released", "ours", "tests", "status")
-WIDTHS = ("0.09", "0.21", "0.21", "0.21", "0.14", "0.09")
+HEAD = ("method", "paper", "released", "ours", "code is", "paper is", "tests")
+WIDTHS = ("0.08", "0.18", "0.18", "0.19", "0.08", "0.08", "0.14")
 """Of the columns, in widths of a line."""
 NO_ROW = "—"
 PART = re.compile(r"^(Paper|Released code|Ours):\s", re.MULTILINE)
@@ -30,8 +30,11 @@ class Row:
     paper: str
     released: str
     ours: str
+    code: str
+    """How ours was held against the released code."""
+    known: str
+    """How the paper was known."""
     tests: str
-    status: str
 
 
 def rows(plugins: Iterable[Plugin]) -> list[Row]:
@@ -43,10 +46,15 @@ def _row(plugin: Plugin) -> Row:
     kind: type[Method] = plugin.load()
     reference, parts = kind.reference, account(kind)
     source = " ".join(filter(None, [reference.venue, str(reference.year or "")]))
-    entry = kind.ledger or Ledger("cannot be verified")
     paper = f"{reference.title}{f' ({source})' if source else ''}. {parts.get('Paper', NO_ROW)}"
     released = f"{reference.code}. " * bool(reference.code) + parts.get("Released code", NO_ROW)
-    return Row(plugin.name, paper, released, parts.get("Ours", NO_ROW), _shown_by(plugin, entry), entry.status)
+    code, known = standing(kind)
+    return Row(plugin.name, paper, released, parts.get("Ours", NO_ROW), code, known, ", ".join(shown_by(plugin)))
+
+
+def standing(kind: type[Method]) -> tuple[str, str]:
+    """Return how a method was held against the released code, and how its paper was known; — where it does not say."""
+    return (kind.ledger.code, kind.ledger.paper) if kind.ledger else (NO_ROW, NO_ROW)
 
 
 def account(kind: type[Method]) -> Mapping[str, str]:
@@ -61,11 +69,12 @@ def account(kind: type[Method]) -> Mapping[str, str]:
     return {}
 
 
-def _shown_by(plugin: Plugin, entry: Ledger) -> str:
-    """Return what shows that a method does what it says: the contract tests, and the files that test it by name."""
-    own = plugin.source == f"{METHODS.package}.{plugin.name}"
-    files = entry.tests or [f"tests/methods/test_{plugin.name}.py"] * own
-    return ", ".join([f"bench check {plugin.name}", *files])
+def shown_by(plugin: Plugin) -> list[str]:
+    """Return what shows that a method does what it says: the contract tests, then `FILE::test` of its ledger."""
+    entry: Ledger | None = plugin.load().ledger
+    named = [test for test in (entry.code_test, entry.paper_test) if test] if entry else []
+    own = f"tests/methods/test_{plugin.name}.py"
+    return [f"bench check {plugin.name}", *(test if "::" in test else f"{own}::{test}" for test in named)]
 
 
 def to_markdown(found: Sequence[Row]) -> str:

@@ -59,6 +59,7 @@ def finish(
         flops=flops(trainer.method, next(feeds.test.in_order())),
         seconds=Seconds(**trainer.seconds, total=elapsed()),
         memory=peak_memory(trainer.run.device),
+        ledger={"code": trust.code, "paper": trust.paper} if (trust := trainer.method.ledger) else {},
     )
     folder.write_record(record)
 

@@ -109,3 +109,37 @@ def test_resuming_with_changed_rates_and_a_full_window_is_exact(make_trainer):
 
 def test_rates_of_modalities_that_are_not_there_are_refused_with_a_reason():
     assert "smell" in MSLR.unsupported(MSLR.Config(rates={"smell": 1.0}), Blobs(Blobs.Config()).task)
+
+
+def test_released_rates_follow_the_lines_of_the_released_code(make_trainer, monkeypatch):
+    accuracies = [0.2, 0.4, 0.5, 0.3, 0.6, 0.5, 0.9, 0.1]
+    first, memory, expected, ratio = 0.9, [], [], 1.0
+    for accuracy in accuracies:  # a plain loop over epochs, as AGM's script has it
+        if len(memory) < 5:
+            memory.append(accuracy)
+        else:
+            ratio = accuracy / (sum(memory) / 5)
+            memory = [*memory[1:], accuracy]
+        expected.append(first * ratio)
+    trainer = make_trainer(MSLR, {"variant": "released", "rates": {"audio": first}}, epochs=len(accuracies))
+    noted = iter(accuracies)
+    monkeypatch.setattr(trainer.method, "held_out_accuracies", lambda epoch: {"audio": next(noted)})
+    found = []
+    for _ in accuracies:
+        trainer.run_epoch()
+        found.append(trainer.method.rates["audio"])
+    assert found == pytest.approx(expected)
+    assert len(set(found)) == 4
+
+
+def test_released_rates_scale_gradients_and_not_weight_decay(make_trainer):
+    released = {"variant": "released", "strategy": "keep"}
+    plain, slowed = (
+        moved(make_trainer(MSLR, {**released, "rates": rates}), "audio") for rates in ({}, {"audio": 0.25})
+    )
+    trainer = make_trainer(MSLR, released)
+    (group, *_) = trainer.run.optimizers[0].param_groups
+    weights = torch.cat([p.detach().flatten() for p in trainer.method.parts("audio").parameters()])
+    decay = -group["lr"] * group["weight_decay"] * weights
+    assert group["weight_decay"] > 0
+    torch.testing.assert_close(slowed - decay, 0.25 * (plain - decay), atol=1e-7, rtol=1e-3)

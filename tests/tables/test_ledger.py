@@ -35,7 +35,9 @@ Released code: uses a_b
 
 Ours: as the paper
 '''"""
-LEDGER = 'ledger = Ledger("verified", tests=["test_mine.py", "test_more.py"])'
+LEDGER = """ledger = Ledger(
+        "verified on the same tensors", "verified from text", code_test="test_a", paper_test="test_more.py::test_b"
+    )"""
 
 
 @pytest.fixture
@@ -53,19 +55,20 @@ def test_a_row_has_the_source_the_three_parts_of_the_docstring_the_tests_and_the
     row = row_of()
     assert row.paper == "A | title (VENUE 2031). alpha is 50 % & more"
     assert row.released == "owner/repo @ 1234567 : train.py. uses a_b"
-    assert (row.method, row.ours, row.status) == ("mine", "as the paper", "verified")
-    assert row.tests == "bench check mine, test_mine.py, test_more.py"
+    assert (row.method, row.ours) == ("mine", "as the paper")
+    assert (row.code, row.known) == ("verified on the same tensors", "verified from text")
+    assert row.tests == "bench check mine, tests/methods/test_mine.py::test_a, test_more.py::test_b"
 
 
-def test_a_method_that_declares_nothing_counts_as_one_that_cannot_be_verified(row_of):
+def test_of_a_method_that_declares_nothing_nothing_is_said(row_of):
     row = row_of("", "")
-    assert (row.ours, row.status, row.tests) == (NO_ROW, "cannot be verified", "bench check mine")
+    assert (row.ours, row.code, row.known, row.tests) == (NO_ROW, NO_ROW, NO_ROW, "bench check mine")
     assert row.paper.endswith(f" {NO_ROW}")
 
 
 def test_the_parts_may_stand_in_the_docstring_of_the_class(row_of):
     row = row_of(docstring='"""Mine: a bonus."""', about=DOCSTRING.replace("\n", "\n    "))
-    assert (row.ours, row.status) == ("as the paper", "verified")
+    assert (row.ours, row.code) == ("as the paper", "verified on the same tensors")
 
 
 def test_every_format_keeps_every_cell_whatever_it_contains(row_of):
