@@ -1,4 +1,4 @@
-"""`bench cluster`: prove a cluster's profile before trusting it with a sweep."""
+"""`bench cluster`: prove a cluster's profile before trusting it with a sweep, and see what the sweep has cost."""
 
 from __future__ import annotations
 
@@ -9,16 +9,13 @@ from typing import Annotated
 
 import typer
 from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
 
 from benchmark.cli.options import RUNS, SOME_FAILED, ClusterFile, Json, Out
 from benchmark.cli.terminal import console as open_console
 
-app = typer.Typer(no_args_is_help=True, help="Prove a cluster's profile before trusting it with a sweep.")
-
-
-@app.callback()
-def _group() -> None:
-    """Keep `check` a subcommand although it is the only one."""
+app = typer.Typer(no_args_is_help=True, help="Prove a cluster's profile; see what runs have cost.")
 
 
 @app.command("check")
@@ -46,3 +43,26 @@ def check(
         sys.stdout.write(json.dumps([result.__dict__ for result in results], indent=1) + "\n")
     if any(result.verdict == "missing" for result in results):
         raise typer.Exit(SOME_FAILED)
+
+
+@app.command("cost")
+def cost(out: Out = RUNS, as_json: Json = False) -> None:
+    """Show the GPU and CPU hours that each method has used, and how long its jobs waited, from Slurm's accounting."""
+    from benchmark.cli.progress import seconds
+    from benchmark.slurm.accounting import costs_of
+
+    costs = costs_of(Path(out).absolute())
+    if as_json:
+        sys.stdout.write(json.dumps([one.__dict__ for one in costs], indent=1) + "\n")
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for name in ("method", "runs", "starts of jobs", "GPU hours", "CPU hours", "mean wait", "longest wait"):
+        table.add_column(name, justify="left" if name == "method" else "right")
+    for one in costs:
+        hours = f"{one.gpu_hours:.2f}", f"{one.cpu_hours:.2f}"
+        table.add_row(
+            Text(one.method), str(one.runs), str(one.starts), *hours, seconds(one.wait), seconds(one.longest_wait)
+        )
+    gpu, cpu = sum(one.gpu_hours for one in costs), sum(one.cpu_hours for one in costs)
+    table.add_row("all", str(sum(one.runs for one in costs)), "", f"{gpu:.2f}", f"{cpu:.2f}", "", "")
+    open_console().print(table if costs else f"No jobs of {out} on a cluster.")

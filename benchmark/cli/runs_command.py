@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,10 @@ Names = Annotated[
     list[str] | None,
     typer.Argument(help="Runs: the path or name of a folder, the digits of an id, or words as 'cremad ogm s*'."),
 ]
+
+
+FEW = 10
+"""Most runs that are listed one by one when they are cancelled."""
 
 
 def select(runs: Sequence[RunView], names: Sequence[str]) -> list[RunView]:
@@ -67,16 +72,26 @@ def cancel(
         raise UserError(Problem("bench cancel", "names of runs, or --all", "none"))
     out = out.absolute()
     runs, _ = driver.overview(out)
-    active = [run for run in runs if run.status.state in (State.RUNNING, State.QUEUED, State.PLANNED)]
+    working = (State.RUNNING, State.QUEUED, State.PLANNED)
+    active = [run for run in runs if run.status.state in working]
     chosen = active if everything else [run for run in select(runs, names or []) if run in active]
     console = open_console()
     found, remarks = driver.cancel(chosen, out)
     for remark in remarks:
         console.print(remark, markup=False)
-    for before, run in zip(chosen, found, strict=True):
+    for before, run in list(zip(chosen, found, strict=True))[: FEW if len(chosen) > FEW else None]:
         state = run.status.state
-        console.print(f"{state}: {before.title}" + " (asked to stop)" * (state is not State.CANCELLED), markup=False)
-    console.print(f"{len(chosen)} runs cancelled." if chosen else "Nothing waits or works.")
+        console.print(f"{state}: {before.title}" + " (asked to stop)" * (state in working), markup=False)
+    if len(chosen) > FEW:
+        console.print(f"... and {len(chosen) - FEW} more.")
+    counts = Counter(run.status.state for run in found)
+    cancelled, left = counts[State.CANCELLED], sum(counts[state] for state in working)
+    others = [f"{count} {state}" for state, count in counts.items() if state not in (State.CANCELLED, *working)]
+    if left:
+        others.append(f"{left} asked to stop, which they have not done yet; bench status shows when")
+    console.print(", ".join([f"{cancelled} runs cancelled", *others]) + "." if chosen else "Nothing waits or works.")
+    if left:
+        raise typer.Exit(SOME_FAILED)
 
 
 @with_options

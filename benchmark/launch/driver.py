@@ -5,6 +5,7 @@ The command line and the Python API parse and print around these functions.
 
 from __future__ import annotations
 
+import re
 import signal
 import tempfile
 import threading
@@ -30,6 +31,8 @@ Tick = Callable[[], None]
 Watch = Callable[[Sequence[RunSpec], Path, int], AbstractContextManager[Tick]]
 """Shows progress of runs, given their folder and how many are trained at a time; what it yields is called often."""
 
+STARTED = (State.RUNNING, State.PLANNED)
+"""States of runs that have been asked to stop and are at work, or about to be: what waits in a queue is taken out."""
 GLANCE = 0.5
 """Seconds between two updates of what shows progress."""
 PATIENCE = 20.0
@@ -269,7 +272,13 @@ def overview(out: Path) -> tuple[list[RunView], list[str]]:
         found, remark = engine.overview(runs)
         runs |= found
         remarks += [remark] * bool(remark)
-    return [runs[name] for name in sorted(runs)], remarks
+    return sorted(runs.values(), key=_naturally), remarks
+
+
+def _naturally(run: RunView) -> tuple[list[tuple[int, str]], str]:
+    """Order runs as people count: seed 27 before seed 127, whatever the digits of their ids."""
+    words = re.split(r"(\d+)", run.title)
+    return [(int(word), "") if word.isdecimal() else (-1, word) for word in words], str(run.folder.path)
 
 
 def cancel(runs: Sequence[RunView], out: Path) -> tuple[list[RunView], list[str]]:
@@ -288,7 +297,7 @@ def cancel(runs: Sequence[RunView], out: Path) -> tuple[list[RunView], list[str]
         if not folder.is_alive() and folder.last_status().state is State.PLANNED:
             note_cancelled(read_spec(folder), folder)
     end = time.monotonic() + PATIENCE
-    while time.monotonic() < end and any(view(run.folder).status.state is State.RUNNING for run in runs):
+    while time.monotonic() < end and any(view(run.folder).status.state in STARTED for run in runs):
         time.sleep(0.2)
     for run in runs:
         if run.folder.last_status().state is State.RUNNING and not run.folder.is_alive():

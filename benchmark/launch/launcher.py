@@ -298,6 +298,6 @@ def exit_cause(code: int) -> str:
     """Return in words why a process ended that left no reason; shells add 128 to the signal that killed a child."""
     number = -code if code < 0 else code - 128
     if number not in set(signal.Signals):
-        return f"the process ended with code {code}; see log.txt"
+        return f"the process ended with code {code}; bench logs shows what it said"
     likely = ", likely out of memory" if number == signal.SIGKILL else ""
     return f"killed (signal {number}, {signal.Signals(number).name}{likely})"

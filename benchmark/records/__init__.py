@@ -28,6 +28,7 @@ from benchmark.records.files import (
     old_run_paths,
     remove_litter,
     run_path,
+    scheduler_job,
     to_json,
     write_atomic,
 )
@@ -73,6 +74,7 @@ __all__ = [
     "remove_litter",
     "run_path",
     "scan",
+    "scheduler_job",
     "to_json",
     "view",
     "view_all",

@@ -79,6 +79,16 @@ def machine() -> str:
     return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
 
 
+def scheduler_job() -> dict[str, str]:
+    """Return the scheduler's job that this process is in: id, partition, account; empty where there is none."""
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    number = f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID", "")
+    if not number:
+        return {}
+    named = {"partition": "SLURM_JOB_PARTITION", "account": "SLURM_JOB_ACCOUNT"}
+    return {"id": number} | {key: os.environ.get(name, "") for key, name in named.items()}
+
+
 def run_path(out: Path, dataset: str, method: str, seed: int, digest: str) -> Path:
     """Return a run's folder. The shard keeps folders small; runs made before there were shards stay where they are."""
     parent, name = out / dataset / method, f"s{seed}-{digest}"

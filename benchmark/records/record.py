@@ -72,6 +72,10 @@ class Record:
     """{"process" or "gpu": bytes at the peak}"""
     ledger: Mapping[str, str] = field(default_factory=dict)
     """{"code", "paper": how far the method was compared with them when it ran}; empty where it did not say."""
+    gpu_seconds: float = 0.0
+    """What it took on GPUs, over all attempts; runs that share a GPU each count their own."""
+    job: Mapping[str, str] = field(default_factory=dict)
+    """The scheduler's job that finished it, {"id", "partition" or "account": name}; empty without a scheduler."""
     files: Mapping[str, int] = field(default_factory=dict)
     """{file that belongs to the record: its bytes}"""
 
@@ -123,6 +127,8 @@ class Record:
             "seconds": vars(self.seconds),
             "memory": self.memory,
             "ledger": self.ledger,
+            "gpu_seconds": self.gpu_seconds,
+            "job": self.job,
             "files": self.files,
         }
 
@@ -147,6 +153,8 @@ def parse(content: Mapping[str, Any]) -> Record:
             seconds=Seconds(**content.get("seconds", {})),
             memory={name: _number(peak) for name, peak in content.get("memory", {}).items()},
             ledger={str(what): str(text) for what, text in content.get("ledger", {}).items()},
+            gpu_seconds=_number(content.get("gpu_seconds", 0.0)),
+            job={name: str(value) for name, value in content.get("job", {}).items()},
             files={name: _number(size) for name, size in content["files"].items()},
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:

@@ -10,7 +10,9 @@ from pathlib import Path
 from benchmark.launch.launcher import FINAL, cancel
 from benchmark.records import RunFolder, State, Status
 from benchmark.slurm import scheduler
+from benchmark.slurm.profile import minutes
 from benchmark.slurm.submission import Assignment, Registry, Submission, adopt, assignments
+from benchmark.slurm.task import limit_words
 
 PUT_BACK_BY_SLURM = {"BOOT_FAIL", "NODE_FAIL", "PREEMPTED"}
 """Ends after which Slurm itself may put a job back; believed only when seen twice."""
@@ -65,9 +67,9 @@ def note_end(folder: RunFolder, status: Status, assignment: Assignment) -> Statu
     if status.job == assignment.number and status.state is not State.RUNNING:
         return status
     if status.job == assignment.number:
-        status = replace(status, cause=_cause(assignment))
+        status = replace(status, cause=cause_of(assignment, status))
     else:
-        cause = f"{_cause(assignment)} before the run started"
+        cause = f"before the run started, {cause_of(assignment)}"
         status = replace(status, job=assignment.number, stalled=status.stalled + 1, cause=cause)
     status = replace(status, state=State.INTERRUPTED, updated=time.time())
     folder.write_status(status)
@@ -80,11 +82,19 @@ def give_up(folder: RunFolder, status: Status) -> None:
     folder.write_status(replace(status, state=State.FAILED, cause=cause, updated=time.time()))
 
 
-def _cause(assignment: Assignment) -> str:
-    """Return how a job ended, with the last line of its output where that may explain more."""
+def cause_of(assignment: Assignment, status: Status | None = None) -> str:
+    """Return how a job ended, with the last line of its output where that may explain more.
+
+    Args:
+        assignment: of the job.
+        status: of its run, if that had begun.
+    """
     words = assignment.job.words
+    if assignment.job.state == "TIMEOUT" and status is not None and status.stalled:
+        limit = 60.0 * minutes(assignment.submission.terms.request.time)
+        return limit_words(status, limit, limit)
     try:
-        said = scheduler.last_line(assignment.log.read_text(encoding="utf-8", errors="replace"))
+        said = scheduler.last_words(assignment.log.read_text(encoding="utf-8", errors="replace"))
     except OSError:
         return f"{words}, without any output: does its node see {assignment.submission.path}?"
     return f"{words}; {said}" if assignment.job.state == "FAILED" else words

@@ -20,9 +20,9 @@ from benchmark.errors import UserError
 from benchmark.plan.snapshot import take_snapshot
 from benchmark.records import to_json, write_atomic
 from benchmark.slurm import scheduler
-from benchmark.slurm.executor import array_of
 from benchmark.slurm.preflight import check_cluster
 from benchmark.slurm.profile import Profile, Request
+from benchmark.slurm.sbatch import array_of
 from benchmark.slurm.scheduler import SilentError
 from benchmark.slurm.task import job_number
 from benchmark.train.attempt import STOP_SIGNAL
@@ -122,7 +122,7 @@ def check_profile(out: Path, cluster: str, profile: Profile, limit: float) -> It
         state = scheduler.look_up([job], scheduler.queue())[job]
         log = folder / job / f"{job}_0_log.out"
         said = (
-            scheduler.last_line(log.read_text(errors="replace")) if log.exists() else "no output: not a shared folder?"
+            scheduler.last_words(log.read_text(errors="replace")) if log.exists() else "no output: not a shared folder?"
         )
         yield Finding("job", "missing", f"{job} is {state.state} {state.reason}; {said}".strip())
         if not state.is_over:

@@ -6,14 +6,13 @@ to itself, so it may die at any moment, and the next one goes on.
 
 from __future__ import annotations
 
-import shlex
-import sys
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from benchmark.errors import Problem, UserError
+from benchmark.errors import Problem, Problems, UserError
 from benchmark.launch.executors import Executor, quiet
 from benchmark.launch.launch_options import LaunchOptions
 from benchmark.plan.snapshot import Snapshot, take_snapshot
@@ -24,15 +23,22 @@ from benchmark.settings import Settings, parse_settings
 from benchmark.slurm import scheduler
 from benchmark.slurm.board import PUT_BACK_BY_SLURM, give_up, note_end, read_board
 from benchmark.slurm.cancel import cancel_runs
-from benchmark.slurm.overview import overview
-from benchmark.slurm.preflight import check_cluster, sbatch_options
-from benchmark.slurm.profile import Profile, Request, check_names, read_profile
+from benchmark.slurm.overview import active_jobs, overview
+from benchmark.slurm.preflight import check_cluster
+from benchmark.slurm.profile import Profile, Request, check_names, load_profile
+from benchmark.slurm.sbatch import LimitError, submit
 from benchmark.slurm.scheduler import SilentError
-from benchmark.slurm.submission import Assignment, Registry, Submission
-from benchmark.slurm.task import Task
+from benchmark.slurm.submission import Assignment, Registry, Submission, Turn
+from benchmark.slurm.task import job_name
+from benchmark.slurm.turns import Turns
 
 FILES_PATIENCE = 30.0
 """Seconds that the output of a job that failed may take to be seen here."""
+LIMIT_POLLS = 6
+"""Looks at the queue after which a limit of submitted jobs is tried again, although none of ours is over."""
+
+Tasks = Sequence[Sequence[tuple[str, RunSpec]]]
+"""The runs of each job of an array, each with its folder below the output folder."""
 
 
 class Known(Settings):
@@ -72,17 +78,24 @@ class SlurmExecutor(Executor):
         """Jobs that seemed to be over when last looked at, but that Slurm may have put back."""
         self._unheard: dict[str, float] = {}
         """Jobs that failed without output, and when that was first seen."""
+        self._full: tuple[int, float] | None = None
+        """How many of our jobs there were when Slurm took no more, and when to try again in any case."""
 
     def prepare(self, specs: Sequence[RunSpec]) -> dict[str, Any]:
         options = self.options
         typed = {"per_gpu": options.per_gpu, "retries": options.retries, "throttle": options.jobs}
         changes = {key: value for key, value in typed.items() if value is not None}
-        self.cluster, self.profile = read_profile(options.cluster, options.place, changes)
+        self.tell("asking the cluster whether it takes these runs")
+        problems = Problems()
+        self.cluster, self.profile = load_profile(options.cluster, options.place, problems, changes)
         methods = {*METHODS.known(), *(spec.method.name for spec in specs)}
         datasets = {*DATASETS.known(), *(spec.dataset.name for spec in specs)}
-        check_names(self.profile, methods, datasets, f"cluster {self.cluster}")
+        with problems.collect():
+            check_names(self.profile, methods, datasets, f"cluster {self.cluster}")
         requests = {request.model_dump_json(): request for request in map(self.profile.request_for, specs)}
-        check_cluster(options.out, requests.values())
+        with problems.collect():
+            check_cluster(options.out, requests.values())
+        problems.raise_any()
         sources = [p.source for spec in specs for p in (spec.method, spec.dataset) if p.source.endswith(".py")]
         self.snapshot = take_snapshot(options.out / ".snapshots", sources)
         known = Known(
@@ -162,9 +175,28 @@ class SlurmExecutor(Executor):
                     left[folder] = spec
                 if fate is _MISSING:
                     missing[folder] = spec
-            if missing:
-                self._submit(missing, is_busy=len(missing) < len(left))
+            turns, active = Turns(self.profile.throttle, board), len(active_jobs(board))
+            if not missing:
+                self._use_room(turns)
+                self.registry.note_waiting(unfinished, {})
+            elif self._may_be_room(active):
+                self._submit(missing, turns, active, is_busy=len(missing) < len(left))
         return left
+
+    def _may_be_room(self, active: int) -> bool:
+        """Return whether to try to submit: not while Slurm has as many of our jobs as when it took no more."""
+        if self._full is not None and active >= self._full[0] and time.monotonic() < self._full[1]:
+            return False
+        self._full = None
+        return True
+
+    def _use_room(self, turns: Turns) -> None:
+        """Let more jobs of an array work where others need less than their share."""
+        if widest := turns.widest():
+            submission, throttle = widest
+            with suppress(SilentError):  # then it goes on with its share
+                scheduler.set_throttle(submission.job, throttle)
+                submission.note_throttle(throttle)
 
     def _fate(self, folder: RunFolder, assignment: Assignment | None) -> str:
         """Decide about one run."""
@@ -210,56 +242,100 @@ class SlurmExecutor(Executor):
         first = self._unheard.setdefault(assignment.number, time.monotonic())
         if time.monotonic() - first > FILES_PATIENCE:
             for submission in self.registry.open():
-                scheduler.cancel([submission.job] if submission.job else [])
+                with suppress(SilentError):  # they end as soon as they see that it is closed
+                    scheduler.cancel([submission.job] if submission.job else [])
                 submission.close("the nodes do not see the output folder")
             got = f"{self.options.out}, where the job on {assignment.job.node or 'its node'} could leave no output"
             advice = "Everything that was submitted there is cancelled. bench cluster check looks closer."
             raise UserError(Problem("--out", "a folder that all nodes share", got, advice))
         return True
 
-    def _submit(self, runs: Mapping[str, RunSpec], is_busy: bool) -> None:
-        """Submit runs, one array for each kind of request.
+    def _submit(self, runs: Mapping[str, RunSpec], turns: Turns, active: int, is_busy: bool) -> None:
+        """Submit runs, in arrays of one kind of request; what a limit keeps back waits, and is on record.
+
+        Args:
+            runs: by folder.
+            turns: how many jobs may work.
+            active: how many of our jobs there are.
+            is_busy: whether there is something at work to wait for.
 
         Raises:
             UserError: when Slurm refuses and there is nothing at work to wait for.
         """
-        for request, tasks in self._arrays(runs, self.snapshot):
-            terms = {
-                "options": self.options, "cluster": self.cluster, "profile": self.profile, "request": request,
-                "snapshot": str(self.snapshot.path), "created": time.time(),
-            }  # fmt: skip
-            submission = self.registry.add(terms, tasks)
+        self._tell_once(f"submitting {len(runs)} runs")
+        arrays = list(self._arrays(runs))
+        waiting = dict.fromkeys(runs, "")
+        words = ""
+        while arrays:
+            request, tasks = arrays.pop(0)
+            submission = self._add(request, tasks, turns.next(len(tasks), [len(later) for _, later in arrays]))
             try:
                 submit(submission)
+            except LimitError as limit:
+                submission.discard()
+                if len(tasks) > 1:
+                    half = len(tasks) // 2
+                    arrays[:0] = [(request, tasks[:half]), (request, tasks[half:])]
+                    continue
+                words = str(limit)
+                self._full = active, time.monotonic() + LIMIT_POLLS * self.profile.poll
+                break
             except SilentError as refusal:
-                if not (is_busy or self._ours):
+                if not (is_busy or self._ours or scheduler.AWAY.search(str(refusal))):
                     submission.close(str(refusal))
                     raise UserError(Problem("--on slurm", "a job that Slurm takes", str(refusal))) from None
                 self._tell_once(f"not everything is submitted yet ({refusal}); trying again")
-                return
-            for task in tasks:
-                for folder, _ in task:
-                    self._ours.add(folder)
+                words = str(refusal)
+                break
+            turns.take(submission.job, len(tasks), submission.turn)
+            active += len(tasks)
+            for folder, _ in (run for task in tasks for run in task):
+                self._ours.add(folder)
+                del waiting[folder]
+            done = f"{len(runs) - len(waiting)} of {len(runs)} runs"
+            self.tell(f"submitted {done}; {submission.job}: {len(tasks)} x {submission.terms.name}")
+        self._note_waiting(runs, waiting, words)
+
+    def _note_waiting(self, runs: Iterable[str], waiting: Iterable[str], words: str) -> None:
+        """Put on record, and tell, what is not submitted yet."""
+        why = f"not submitted yet: {words}; bench wait or the same bench run submits it"
+        kept = dict.fromkeys(waiting, why)
+        self.registry.note_waiting(runs, kept)
+        if kept:
+            self._tell_once(f"{len(kept)} not submitted yet: {words}; bench wait submits them when there is room")
+
+    def _add(self, request: Request, tasks: Tasks, turn: Turn) -> Submission:
+        terms = {
+            "options": self.options, "cluster": self.cluster, "profile": self.profile, "request": request,
+            "snapshot": str(self.snapshot.path), "created": time.time(), "turn": turn,
+            "name": job_name(spec for task in tasks for _, spec in task),
+        }  # fmt: skip
+        return self.registry.add(terms, tasks)
 
     def _tell_once(self, words: str) -> None:
         if words not in self._told:
             self._told.add(words)
             self.tell(words)
 
-    def _arrays(
-        self, runs: Mapping[str, RunSpec], snapshot: Snapshot
-    ) -> Iterator[tuple[Request, list[list[tuple[str, RunSpec]]]]]:
+    def _arrays(self, runs: Mapping[str, RunSpec]) -> Iterator[tuple[Request, Tasks]]:
         """Yield what each array asks for and the runs of its jobs."""
         kinds: dict[str, list[tuple[str, RunSpec]]] = {}
         for folder, spec in runs.items():
             key = self.profile.request_for(spec).model_dump_json()
-            kinds.setdefault(key, []).append((folder, in_snapshot(spec, snapshot)))
+            kinds.setdefault(key, []).append((folder, in_snapshot(spec, self.snapshot)))
+        most = self._array_size()
         for key, members in kinds.items():
             request = Request.model_validate_json(key)
             size = request.room(self.profile.per_gpu)
             tasks = [members[start : start + size] for start in range(0, len(members), size)]
-            for start in range(0, len(tasks), self.profile.array_size):
-                yield request, tasks[start : start + self.profile.array_size]
+            for start in range(0, len(tasks), most):
+                yield request, tasks[start : start + most]
+
+    def _array_size(self) -> int:
+        try:
+            return min(self.profile.array_size, scheduler.max_array_size())
+        except SilentError:  # what is too long is refused in Slurm's words
+            return self.profile.array_size
 
 
 _DONE, _AT_WORK, _MISSING = "done", "at work", "missing"
@@ -273,54 +349,3 @@ def in_snapshot(spec: RunSpec, snapshot: Snapshot) -> RunSpec:
         if used.source in snapshot.plugins:
             changes[name] = used.model_copy(update={"source": snapshot.plugins[used.source]})
     return spec.model_copy(update=changes)
-
-
-def array_of(folder: Path, name: str, request: Request, profile: Profile, snapshot: str, jobs: int = 1) -> Any:
-    """Return submitit's executor for an array of jobs that run a snapshot.
-
-    Args:
-        folder: for submitit's files, one folder below it for each job.
-        name: of the jobs.
-        request: what each asks for.
-        profile: the rest.
-        snapshot: folder of the code.
-        jobs: how many there will be.
-    """
-    import submitit
-
-    options = sbatch_options(request)
-    executor = submitit.SlurmExecutor(folder / "%j", python=shlex.quote(sys.executable))
-    executor.update_parameters(
-        job_name=name,
-        time=options.pop("time"),
-        nodes=1,
-        ntasks_per_node=1,
-        signal_delay_s=profile.notice,
-        array_parallelism=profile.throttle or jobs,
-        stderr_to_stdout=True,
-        wckey=None,
-        additional_parameters=options,
-        setup=[
-            *profile.setup,
-            f"export PYTHONPATH={shlex.quote(snapshot)}${{PYTHONPATH:+:$PYTHONPATH}}",
-            "export PYTHONSAFEPATH=1",
-        ],
-    )
-    return executor
-
-
-def submit(submission: Submission) -> None:
-    """Hand a submission to Slurm and note its id.
-
-    Raises:
-        SilentError: when Slurm does not take it, with its words.
-    """
-    from submitit.core.utils import FailedJobError, FailedSubmissionError
-
-    terms, tasks = submission.terms, range(len(submission.plan))
-    executor = array_of(submission.path, submission.name, terms.request, terms.profile, terms.snapshot, len(tasks))
-    try:
-        jobs = executor.submit_array([Task(str(submission.path), task) for task in tasks])
-    except (FailedJobError, FailedSubmissionError, OSError) as error:
-        raise SilentError(scheduler.last_line(str(error)) or type(error).__name__) from None
-    submission.note_job(jobs[0].job_id.partition("_")[0])

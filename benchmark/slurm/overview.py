@@ -8,6 +8,7 @@ from pathlib import Path
 
 from benchmark.records import RunFolder, RunView, State, Status
 from benchmark.slurm import scheduler
+from benchmark.slurm.board import cause_of
 from benchmark.slurm.scheduler import SilentError
 from benchmark.slurm.submission import Assignment, PlannedRun, Registry, assignments
 
@@ -19,8 +20,11 @@ def overview(out: Path, runs: Mapping[str, RunView]) -> tuple[dict[str, RunView]
         out: output folder.
         runs: as their folders tell them, by folder below it.
     """
-    views = dict(runs)
-    submissions = Registry(out).open()
+    views, registry = dict(runs), Registry(out)
+    for folder, why in registry.waiting().items():
+        if folder in views and views[folder].status.state is State.PLANNED:
+            views[folder] = replace(views[folder], status=replace(views[folder].status, cause=why))
+    submissions = registry.open()
     if not submissions:
         return views, ""
     try:
@@ -48,7 +52,7 @@ def _with_job(view: RunView, assignment: Assignment) -> RunView:
         return view
     if job.is_over:
         if (is_its and status.state is State.RUNNING) or status.state is State.PLANNED:
-            cause = f"{job.words}; bench wait or the same bench run lets it go on"
+            cause = f"{cause_of(assignment)}; bench wait or the same bench run lets it go on"
             return replace(view, status=replace(status, state=State.INTERRUPTED, cause=cause))
         return view
     if job.is_pending or not is_its:

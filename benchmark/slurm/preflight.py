@@ -6,10 +6,11 @@ import os
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from benchmark.errors import Problem, Problems, UserError, nearest
 from benchmark.slurm.profile import Request, minutes
-from benchmark.slurm.scheduler import Partition, SilentError, ask, partitions
+from benchmark.slurm.scheduler import LIMIT, Partition, SilentError, ask, partitions
 
 PRIVATE = {"tmpfs", "ramfs", "devtmpfs", "rootfs"}
 """File systems in the memory of one machine."""
@@ -17,9 +18,9 @@ PROBE_BYTES = 1 << 20
 """What is written to see whether there is room: small files may still fit where nothing else does."""
 
 
-def sbatch_options(request: Request) -> dict[str, str | int | bool]:
+def sbatch_options(request: Request) -> dict[str, Any]:
     """Return what a request says to sbatch, by long names."""
-    named: dict[str, str | int | bool] = {
+    named: dict[str, Any] = {
         "time": minutes(request.time),
         "cpus-per-task": request.cpus,
         "gpus-per-node": request.gpus,
@@ -57,10 +58,13 @@ def check_request(request: Request, known: dict[str, Partition]) -> None:
         if limit is not None and minutes(request.time) > limit:
             got = f"{request.time} ({minutes(request.time)} minutes)"
             raise UserError(Problem("time", f"at most {limit} minutes in partition {each}", got))
-    options = [f"--{key}" if value is True else f"--{key}={value}" for key, value in sbatch_options(request).items()]
+    said = sbatch_options(request)
+    options = [f"--{key}" if value is True else f"--{key}={value}" for key, value in said.items()]
     try:
-        ask("sbatch", "--test-only", *options, "--output=/dev/null", stdin="#!/bin/sh\ntrue\n")
+        ask("sbatch", "--test-only", *options, "--output=/dev/null", stdin="#!/bin/sh\ntrue\n", said=said)
     except SilentError as refusal:
+        if LIMIT.search(str(refusal)):
+            return  # it takes the request, only not now
         raise UserError(Problem("sbatch", "a request that the cluster takes", str(refusal))) from None
 
 

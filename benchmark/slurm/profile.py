@@ -57,6 +57,51 @@ def _duration(text: str) -> str:
     return text
 
 
+def _amount(text: str) -> str:
+    if not re.fullmatch(r"(\d+[KMGT]?)?", text):
+        raise ValueError("an amount such as 900M or 16G")
+    return text
+
+
+RESERVED = {
+    "array": "its jobs are one array for each kind of request",
+    "comment": "jobs are found by it",
+    "error": "logs are read from where they are",
+    "job-name": "jobs are named by data set and method",
+    "nodes": "a run works on one node; gpus: and per_gpu: say how many share it",
+    "ntasks": "a run is one task",
+    "ntasks-per-core": "a run is one task",
+    "ntasks-per-gpu": "a run is one task",
+    "ntasks-per-node": "a run is one task",
+    "ntasks-per-socket": "a run is one task",
+    "open-mode": "logs of several attempts are one file",
+    "output": "logs are read from where they are",
+    "parsable": "the id of a job is read from what sbatch prints",
+    "quiet": "the id of a job is read from what sbatch prints",
+    "signal": "notice: says how long before its end a job is told",
+    "test-only": "nothing would be submitted",
+    "wait": "bench wait waits",
+    "wrap": "a job has its own script",
+}
+"""Options of sbatch that are not free, with the reason."""
+
+
+def _free_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Refuse options that are ours, short names, and values that no option has."""
+    wrong = []
+    for name, value in options.items():
+        long = name.lstrip("-").replace("_", "-")
+        if long in RESERVED:
+            wrong.append(f"no {name!r} ({RESERVED[long]})")
+        elif len(long) < 2 or long != name:
+            wrong.append(f"the long name of {name!r}, as in {{qos: high}}")
+        elif not isinstance(value, str | int | float) or value is False:
+            wrong.append(f"a text, a number or true for {name!r}")
+    if wrong:
+        raise ValueError(" and ".join(wrong))
+    return options
+
+
 class Request(Settings):
     """What one job asks for."""
 
@@ -70,12 +115,12 @@ class Request(Settings):
     """GPUs of one job, all on one machine."""
     cpus: int = Field(default=4, ge=1)
     """CPU cores of one job."""
-    memory: str = Field(default="", pattern=r"^(\d+[KMGT]?)?$")
+    memory: Annotated[str, AfterValidator(_amount)] = ""
     """Memory of one job, such as 16G; the cluster's default if empty."""
     constraint: str = ""
     """Features that the machine must have."""
-    sbatch: dict[str, str | int | bool] = {}
-    """Further options of sbatch, by their long names: {qos: high, exclude: n7}."""
+    sbatch: Annotated[dict[str, Any], AfterValidator(_free_options)] = {}
+    """Further options of sbatch, by their long names: {qos: high, exclude: n7}; none of `RESERVED`."""
 
     def room(self, per_gpu: int) -> int:
         """Return how many runs one job trains at a time."""
@@ -117,24 +162,46 @@ class Profile(Request):
 class Clusters(Settings):
     """A file of profiles."""
 
-    clusters: dict[str, dict[str, Any]]
+    clusters: dict[str, Any]
     default: str = ""
     """The profile that `--on slurm` means; the first if empty."""
 
 
-def read_profile(path: Path | None, name: str = "", changes: Mapping[str, Any] | None = None) -> tuple[str, Profile]:
-    """Read a profile.
+def read_profile(path: Path | None, name: str = "") -> tuple[str, Profile]:
+    """Read a profile; the others of its file may be as they are.
 
     Args:
         path: the file; None for `FILE`.
         name: which profile; empty for the file's default.
-        changes: settings from the command line, which win.
 
     Returns:
         Its name and the profile.
 
     Raises:
-        UserError: when there is no such file or profile, or with every mistake in the file.
+        UserError: when there is no such file or profile, or with every mistake in it.
+    """
+    problems = Problems()
+    found = load_profile(path, name, problems)
+    problems.raise_any()
+    return found
+
+
+def load_profile(
+    path: Path | None, name: str, problems: Problems, changes: Mapping[str, Any] | None = None
+) -> tuple[str, Profile]:
+    """Read a profile as far as it is sound, so that what it says can be checked further.
+
+    Args:
+        path: the file; None for `FILE`.
+        name: which profile; empty for the file's default.
+        problems: takes every mistake in it.
+        changes: settings from the command line, which win.
+
+    Returns:
+        Its name and the profile without its mistakes.
+
+    Raises:
+        UserError: when there is no such file or profile.
     """
     file = (path or FILE).expanduser()
     if path is None and not file.exists():
@@ -142,17 +209,24 @@ def read_profile(path: Path | None, name: str = "", changes: Mapping[str, Any] |
         raise UserError(Problem("--on slurm", f"a cluster's profile in {FILE}", "no such file", advice))
     where = f"clusters {file}"
     content = parse_settings(Clusters, read_yaml(read_text(file, where), where), where)
-    problems = Problems()
-    for known, values in content.clusters.items():
-        with problems.collect():
-            _check(known, values, where)
     wanted = name or content.default or next(iter(content.clusters), "")
     if wanted not in content.clusters:
-        with problems.collect():
-            raise UserError(Problem(where, "a known cluster", repr(wanted), nearest(wanted, content.clusters)))
-    problems.raise_any()
-    values = {**content.clusters[wanted], **(changes or {})}
+        raise UserError(Problem(where, "a known cluster", repr(wanted), nearest(wanted, content.clusters)))
+    values = content.clusters[wanted]
+    if not isinstance(values, dict):
+        raise UserError(Problem(f"{where}, {wanted}", "settings, each on a line of its own", repr(values)))
+    with problems.collect():
+        _check(wanted, values, where)
+    values = {key: value for key, value in values.items() if _is_sound(key, value)} | dict(changes or {})
     return wanted, parse_settings(Profile, values, f"{where}, {wanted}")
+
+
+def _is_sound(key: str, value: Any) -> bool:
+    try:
+        _check("", {key: value}, "")
+    except UserError:
+        return False
+    return True
 
 
 def _check(name: str, values: Mapping[str, Any], where: str) -> None:

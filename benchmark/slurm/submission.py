@@ -4,6 +4,7 @@
     plan.jsonl     one line for each job: its runs
     terms.json     how they are trained; its presence says that submission was about to begin
     job            the id that Slurm gave
+    throttle       how many of its jobs may work at a time, where that has changed since
     closed         why nothing of it is to be done any more
     <job id>/      submitit's files and the job's output
 """
@@ -12,8 +13,9 @@ from __future__ import annotations
 
 import json
 import secrets
+import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,6 +35,15 @@ LOCK_PATIENCE = 300.0
 """Seconds to wait for another driver that is just submitting."""
 
 
+class Turn(Settings):
+    """When the jobs of an array may work."""
+
+    throttle: int = 0
+    """How many of them at a time; 0 for all."""
+    after: str = ""
+    """Id of the job that must be over before."""
+
+
 class Terms(Settings):
     """How the runs of a submission are trained."""
 
@@ -45,6 +56,10 @@ class Terms(Settings):
     snapshot: str
     """Folder of the code that the jobs run."""
     created: float
+    name: str = ""
+    """Of its jobs."""
+    turn: Turn | None = None
+    """When they may work; None in submissions from before sweeps kept to one limit."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +80,13 @@ class Submission:
     path: Path
 
     @property
-    def name(self) -> str:
-        """The name of its jobs, by which they are found should their id have been lost."""
-        return f"bench-{self.path.name}"
+    def comment(self) -> str:
+        """The comment of its jobs, by which they are found should their id have been lost."""
+        return f"modalbench:{self.path.name}"
+
+    def is_of(self, job: Job) -> bool:
+        """Return whether a job is one of its own; before jobs had comments, their name told."""
+        return job.comment == self.comment or job.name == f"bench-{self.path.name}"
 
     @cached_property
     def terms(self) -> Terms:
@@ -103,6 +122,22 @@ class Submission:
     def number_of(self, task: int) -> str:
         """Return the id of one of its jobs."""
         return f"{self.job}_{task}" if len(self._lines) > 1 else self.job
+
+    @property
+    def turn(self) -> Turn:
+        """When its jobs may work, as it is now."""
+        turn = self.terms.turn or Turn(throttle=self.terms.profile.throttle)
+        try:
+            return Turn(throttle=int((self.path / "throttle").read_text(encoding="utf-8")), after=turn.after)
+        except (FileNotFoundError, ValueError):
+            return turn
+
+    def note_throttle(self, throttle: int) -> None:
+        write_atomic(self.path / "throttle", str(throttle).encode())
+
+    def discard(self) -> None:
+        """Forget it: Slurm has said that there is no job of it."""
+        shutil.rmtree(self.path)
 
     @property
     def is_closed(self) -> bool:
@@ -152,11 +187,30 @@ class Registry:
         with FileLock(self.path / ".lock", timeout=LOCK_PATIENCE):
             yield
 
+    def all(self) -> list[Submission]:
+        """Return every submission that there was, oldest first."""
+        return [Submission(path.parent) for path in sorted(self.path.glob("*/*/terms.json"))]
+
     def open(self) -> list[Submission]:
         """Return the submissions of which something may still be at work, oldest first."""
         found = [path.parent for path in self.path.glob("*/*/terms.json") if not (path.parent / "closed").exists()]
         self._known = {path: self._known.get(path) or Submission(path) for path in sorted(found)}
         return list(self._known.values())
+
+    def waiting(self) -> dict[str, str]:
+        """Return why runs that are asked for are not submitted yet, by folder."""
+        try:
+            found: dict[str, str] = json.loads((self.path / "waiting.json").read_bytes())
+        except (OSError, ValueError):
+            return {}
+        return found
+
+    def note_waiting(self, asked: Iterable[str], why: Mapping[str, str]) -> None:
+        """Write down, for the runs that a driver was asked for, which it could not submit yet and why."""
+        before = self.waiting()
+        now = {folder: words for folder, words in before.items() if folder not in set(asked)} | dict(why)
+        if now != before:
+            write_atomic(self.path / "waiting.json", to_json(now))
 
     def log_of(self, number: str) -> Path | None:
         """Return where a job's own output is; None for a job that is not one of these."""
@@ -199,7 +253,7 @@ def assignments(submissions: Sequence[Submission], queue: Mapping[str, Job]) -> 
 
 def adopt(submission: Submission, queue: Mapping[str, Job]) -> bool:
     """Find the job of a submission whose driver died before it recorded the id; False where there is none."""
-    numbers = {number.partition("_")[0] for number, job in queue.items() if job.name == submission.name}
+    numbers = {number.partition("_")[0] for number, job in queue.items() if submission.is_of(job)}
     if numbers:
         submission.note_job(numbers.pop())
     return bool(numbers) or bool(submission.job)

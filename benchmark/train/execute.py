@@ -12,7 +12,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
@@ -28,7 +28,7 @@ from benchmark.metrics import FUSED, HEADLINE
 from benchmark.plan.snapshot import code_version
 from benchmark.plan.spec import RunSpec, build_dataset, keep_spec, load_method
 from benchmark.protocol import Recipe
-from benchmark.records import Epoch, RunFolder, State, Status, machine
+from benchmark.records import Epoch, RunFolder, State, Status, machine, scheduler_job
 from benchmark.rules import BEST_VALID, LAST
 from benchmark.train.attempt import BUSY, INTERRUPTED, STOP_SIGNAL, STOPPING, UNRECORDED, Attempt
 from benchmark.train.cost import start_memory
@@ -228,7 +228,6 @@ def load_planned(spec: RunSpec, dataset: Dataset, device: torch.device) -> Feeds
 
 def environment(device: str) -> dict[str, Any]:
     """Describe the machine, the versions and the code of a run."""
-    gpu = torch.cuda.get_device_name(device) if device.startswith("cuda") else None
     return {
         "modalbench": __version__,
         **code_version(),
@@ -237,10 +236,18 @@ def environment(device: str) -> dict[str, Any]:
         "platform": platform.platform(),
         "python": platform.python_version(),
         "device": device,
-        "gpu": gpu,
+        "gpu": _gpu_name(device),
+        "job": scheduler_job(),
         "threads": torch.get_num_threads(),
         "packages": {name: version(name) for name in PACKAGES},
     }
+
+
+def _gpu_name(device: str) -> str | None:
+    """Return the name of a GPU; None without one, which CUDA says in its own words when the run asks for it."""
+    with suppress(RuntimeError, AssertionError):  # no driver, no such device; torch built without CUDA
+        return torch.cuda.get_device_name(device) if device.startswith("cuda") else None
+    return None
 
 
 def work(spec: RunSpec, attempt: Attempt) -> None:

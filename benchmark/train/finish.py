@@ -16,6 +16,7 @@ from benchmark.records import (
     RunFolder,
     Samples,
     Seconds,
+    scheduler_job,
     write_embeddings,
     write_predictions,
 )
@@ -49,6 +50,7 @@ def finish(
         tables.append(Predictions(rule.name, ids, labels, {head: one.numpy() for head, one in logits.items()}))
     trainer.seconds["evaluate"] += time.perf_counter() - began
     write_predictions(folder.predictions, tables)
+    total = elapsed()
     record = Record(
         id=spec.id,
         rules=rules,
@@ -57,9 +59,11 @@ def finish(
         num_samples=Samples(len(feeds.train), len(feeds.valid or ()), len(feeds.test)),
         num_parameters=num_parameters(trainer.method),
         flops=flops(trainer.method, next(feeds.test.in_order())),
-        seconds=Seconds(**trainer.seconds, total=elapsed()),
+        seconds=Seconds(**trainer.seconds, total=total),
         memory=peak_memory(trainer.run.device),
         ledger={"code": trust.code, "paper": trust.paper} if (trust := trainer.method.ledger) else {},
+        gpu_seconds=total if trainer.run.device.type == "cuda" else 0.0,
+        job=scheduler_job(),
     )
     folder.write_record(record)
 

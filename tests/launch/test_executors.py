@@ -327,3 +327,32 @@ def test_threads_may_be_mixed_on_purpose_or_where_they_change_nothing(specs, tmp
         driver.check_threads(specs, options.changed(changes))
     with pytest.raises(UserError, match="epochs 2 to 2"):
         driver.check_threads(specs, options)
+
+
+# --- what people see of many runs ----------------------------------------------------------------------------------
+
+
+def test_runs_are_listed_as_people_count(blobs, tmp_path, ask):
+    for method, seeds in (("late_sum", [127, 9]), ("concat", [150, 27])):
+        specs = plan(Sweep([method], [blobs], seeds, recipe={"epochs": 1})).runs
+        write_sweep(LaunchOptions(out=tmp_path / "runs"), {}, specs)
+    shown = [row["run"] for row in json.loads(ask("status", "--json"))]
+    assert shown == [f"synthetic {run}" for run in ("concat s27", "concat s150", "late_sum s9", "late_sum s127")]
+
+
+def test_many_cancelled_runs_are_a_few_lines_and_a_count(blobs, tmp_path, ask):
+    specs = plan(Sweep(["concat"], [blobs], range(12), recipe={"epochs": 1})).runs
+    write_sweep(LaunchOptions(out=tmp_path / "runs"), {}, specs)
+    said = ask("cancel", "--all")
+    assert said.count("cancelled:") == 10
+    assert said.endswith("... and 2 more. 12 runs cancelled.")
+
+
+def test_what_does_not_stop_is_told_by_the_exit_code(specs, tmp_path, ask, monkeypatch):
+    monkeypatch.setattr(driver, "PATIENCE", 0.3)
+    write_sweep(LaunchOptions(out=tmp_path / "runs"), {}, specs[:1])
+    folder = RunFolder(specs[0].folder(tmp_path / "runs"))
+    folder.write_status(replace(folder.read_status(), state=State.RUNNING))
+    with folder.lock():
+        said = ask("cancel", "--all", rc=3)
+    assert "0 runs cancelled, 1 asked to stop" in said

@@ -275,8 +275,8 @@ def test_ctrl_c_stops_the_workers_and_leaves_the_run_to_be_resumed(bench, start,
         (-9, ["signal 9", "SIGKILL", "memory"]),
         (137, ["signal 9", "SIGKILL", "memory"]),
         (-11, ["signal 11", "SIGSEGV"]),
-        (1, ["code 1", "log.txt"]),
-        (255, ["code 255", "log.txt"]),
+        (1, ["code 1", "bench logs"]),
+        (255, ["code 255", "bench logs"]),
     ],
 )
 def test_the_end_of_a_process_is_told_in_words(code, words):

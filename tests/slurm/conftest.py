@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,13 +34,31 @@ class Cluster:
         listed = self.ask("squeue", "--noheader", "--array", "--states=all", "--format=%i %T").splitlines()
         return dict(line.split() for line in listed)
 
+    def account(self) -> str:
+        """Return the account that pays for this user's jobs."""
+        wanted = ("show", "user", "where", f"name={getpass.getuser()}", "format=defaultaccount")
+        return self.ask("sacctmgr", "--noheader", "--parsable2", *wanted).strip()
+
     def number_of_jobs(self) -> int:
         return len(self.queue())
 
-    def restart_controller(self) -> None:
-        """Stop slurmctld as an operator does and start it again; jobs go on."""
+    def stop_controller(self) -> None:
+        """Stop slurmctld as an operator does; jobs go on."""
         os.kill(int((self.root / "run" / "slurmctld.pid").read_text()), 15)
+
+    def start_controller(self) -> None:
         start(self.environment)
+
+    @contextmanager
+    def limit(self, jobs: int) -> Iterator[None]:
+        """Let this user have so many jobs in the queue, more than there are now, for a while."""
+        user = getpass.getuser()
+        active = sum(state in ("PENDING", "RUNNING") for state in self.queue().values())
+        self.ask("sacctmgr", "-i", "modify", "user", user, "set", f"MaxSubmitJobs={active + jobs}")
+        try:
+            yield
+        finally:
+            self.ask("sacctmgr", "-i", "modify", "user", user, "set", "MaxSubmitJobs=-1")
 
 
 def start(settings: dict[str, str]) -> None:
@@ -60,6 +80,7 @@ def running(accounting: str, place: int) -> Iterator[Cluster]:
         "SLURM_TEST_ACCT": accounting,
         "SLURM_TEST_GRACE": "4",
         "SLURM_TEST_KEEP": "1",
+        "SLURM_TEST_ARRAY": "5",
         "SLURM_CONF": str(root / "slurm.conf"),
     }
     try:

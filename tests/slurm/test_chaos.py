@@ -128,7 +128,8 @@ def test_whatever_happens_every_run_that_can_finish_does_so_once_with_the_same_n
     os.kill(parent_of(parent_of(status[JOB_KILLED].pid)), signal.SIGKILL)  # the job's own process; slurmd ends the rest
     minutes = int((time.time() - status[TIMED_OUT].started) // 60) + 2
     cluster.ask("scontrol", "update", f"job={status[TIMED_OUT].job}", f"timelimit={minutes}")
-    cluster.restart_controller()
+    cluster.stop_controller()
+    cluster.start_controller()
     driver = start(*command, env=cluster.environment)
     node = status[PREEMPTED].host
     options = ("--partition=high", f"--nodelist={node}", "--gpus-per-node=2", "--cpus-per-task=1", "--output=/dev/null")

@@ -65,8 +65,21 @@ def test_every_mistake_of_a_file_is_told_at_once(refused, profile):
     assert "Did you mean 'time'?" in said
 
 
-def test_overrides_of_unknown_methods_name_the_nearest(refused, profile):
-    assert "Did you mean 'concat'?" in refused(profile(methods="{concta: {time: 1h}}"))
+def test_what_the_file_and_what_the_cluster_refuse_is_told_together(refused, profile):
+    said = refused(profile(partition="debgu", methods="{concta: {time: 1h}}", memory="lots", sbatch="{array: 0-3}"))
+    assert "Did you mean 'concat'?" in said
+    assert "Did you mean 'debug'?" in said
+    assert "an amount such as 900M or 16G" in said
+    assert "no 'array'" in said
+
+
+def test_other_profiles_of_the_file_may_be_broken(bench, booked, sweep, profile):
+    file = profile(sbatch="{hold: true}")
+    file.write_text("clusters:\n  other: {partition: debgu, cpus: 0, nonsense: 1}\n  odd: 7\n" + file.read_text()[10:])
+    command = (*sweep, "--on", "slurm:test", "--cluster", file, "--out", "runs", "--detach")
+    done = bench(*command, env=booked.environment)
+    assert done.rc == 0, done.said
+    assert bench("cancel", "--all", "--out", "runs", env=booked.environment).rc == 0
 
 
 def test_an_unknown_cluster_names_the_nearest(bench, booked, sweep, profile):

@@ -226,3 +226,11 @@ def test_causes_are_one_line_and_say_what_to_do():
     both = describe(UserError(Problem("a", "b", "c"), Problem("x", "y", "z")))
     assert "a: expected b, got c." in both
     assert "x: expected y, got z." in both
+
+
+def test_a_device_that_is_not_there_is_an_error_in_the_words_of_cuda(spec_of, tmp_path):
+    spec = spec_of()
+    assert execute(spec, Attempt(tmp_path, device="cuda:99")) is State.FAILED
+    status = RunFolder(spec.folder(tmp_path)).read_status()
+    assert status.attempts == 1
+    assert "CUDA" in status.cause or "NVIDIA" in status.cause
