@@ -54,6 +54,19 @@ class Problems:
             raise UserError(*self._found)
 
 
+def line_in(error: BaseException, file: str) -> int | None:
+    """Return the innermost line of a file that an exception, or what it was raised from, passed through."""
+    found = error.lineno if isinstance(error, SyntaxError) and error.filename == file else None
+    cause: BaseException | None = error
+    while cause is not None:
+        frame = cause.__traceback__
+        while frame is not None:
+            found = frame.tb_lineno if frame.tb_frame.f_code.co_filename == file else found
+            frame = frame.tb_next
+        cause = cause.__cause__
+    return found
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return advice that names the closest known name and lists the known ones."""
     names = sorted(known)

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from benchmark.errors import Problem, UserError, nearest
+from benchmark.errors import Problem, UserError, line_in, nearest
 
 DESCRIPTIONS = frozenset(
     {"about", "ablations", "ledger", "modalities", "off_switches", "presets", "reference", "variants"}
@@ -59,18 +59,21 @@ class Plugin:
         try:
             module = _import_file(Path(self.source)) if self.is_file else importlib.import_module(self.source)
         except (Exception, SystemExit) as error:
-            raise UserError(
-                Problem(where, "a module that imports", f"{type(error).__name__}: {error}", f"Fix {self.source}.")
-            ) from error
-        found = [
+            number = line_in(error, self.source)
+            place = self.source if number is None else f"{self.source}:{number}"
+            got = f"{type(error).__name__}: {error}"
+            raise UserError(Problem(where, "a module that imports", got, f"Fix {place}.")) from error
+        declared = [
             value
             for name, value in vars(module).items()
             if isinstance(value, type)
             and issubclass(value, self.kind.base)
             and value.__module__ == module.__name__
-            and not inspect.isabstract(value)
             and self.attribute in ("", name)
         ]
+        found = [value for value in declared if not inspect.isabstract(value)]
+        if declared and not found:
+            raise Incomplete(*(_incomplete(where, value) for value in declared))
         if len(found) != 1:
             names = ", ".join(sorted(cls.__name__ for cls in found)) or "none"
             raise UserError(
@@ -178,6 +181,18 @@ REPORTS = Kind("benchmark.reports", "report", "benchmark.report", "Report")
 def report_after(command: str) -> Plugin:
     """Return the report whose tables a command shows when it is done; the folder of reports says which."""
     return REPORTS.find(importlib.import_module(REPORTS.package).SHOWN_AFTER[command])
+
+
+class Incomplete(UserError):
+    """A module defines a plugin class that does not implement all it must."""
+
+
+def _incomplete(where: str, declared: type[Any]) -> Problem:
+    lacking = ", ".join(sorted(declared.__abstractmethods__))
+    file, line = inspect.getsourcefile(declared), inspect.getsourcelines(declared)[1]
+    base = next(cls.__name__ for cls in declared.__mro__ if "__abstractmethods__" in vars(cls) and cls is not declared)
+    advice = f"Implement {lacking} as in {base}; a name that is spelt otherwise does not count."
+    return Problem(f"{where}, {file}:{line}", f"{declared.__name__} to implement {lacking}", "no such method", advice)
 
 
 def _import_file(path: Path) -> ModuleType:

@@ -9,7 +9,7 @@ from benchmark.check.datasets import check_dataset
 from benchmark.check.methods import check_method
 from benchmark.check.verdict import Result
 from benchmark.errors import UserError
-from benchmark.registry import DATASETS, METHODS
+from benchmark.registry import DATASETS, METHODS, Incomplete
 
 __all__ = ["Result", "check_dataset", "check_method", "check_plugin"]
 
@@ -32,6 +32,8 @@ def check_plugin(name: str, data_root: Path | None = None) -> Iterator[Result]:
         except UserError as not_a_method:
             try:
                 DATASETS.find(name).load()
+            except Incomplete:
+                raise
             except UserError:
                 raise not_a_method from None
             yield from check_dataset(name, data_root)

@@ -7,16 +7,19 @@ import json
 import subprocess
 import sys
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
 
+from benchmark.check.diagnosis import LOADS, OWNS, PREDICTS, explain_chance, explain_resuming, find_cause
 from benchmark.check.epoch_end import untrained
+from benchmark.check.places import Places
 from benchmark.check.synthetic import Blobs
 from benchmark.check.trained import CPU, RECIPE, Subject, Subjects, train
-from benchmark.check.verdict import Result, judge, require
+from benchmark.check.verdict import Broken, Result, judge, require
 from benchmark.data import Dataset
 from benchmark.method import Method, OffSwitch
 from benchmark.registry import METHODS, Plugin
@@ -39,38 +42,106 @@ def check_method(plugin: Plugin, subjects: Subjects | None = None) -> Iterator[R
     if subjects.thorough:
         yield judge("imports alone", partial(_imports_alone, plugin))
     kind = plugin.load()
-    yield judge("has a reference", lambda: require(bool(kind.reference.title), "expected reference.title"))
-    yield judge("settings are documented", partial(_documented, kind))
-    for name, several in {"presets": kind.presets.values(), "ablations": kind.ablations}.items():
+    places = Places(kind)
+    yield judge("has a reference", partial(_has_reference, kind), places)
+    yield judge("settings are documented", partial(_documented, kind, places), places)
+    variants = kind.variants if any(kind.variants) else ()
+    sound = True
+    for name, several in {"presets": kind.presets.values(), "ablations": kind.ablations, "variants": variants}.items():
         if several:
-            yield judge(f"{name} are settings that it has", partial(_settings_exist, kind, plugin.name, several))
-    total = 0
-    for count in (2, 3):
-        supported = 0
-        dataset = Blobs(Blobs.Config(num_modalities=count))
-        for variant in [{**one, **other} for one in kind.expand(dataset.task) for other in kind.variants]:
-            config = parse_settings(kind.Config, variant, f"method {plugin.name}")
-            title = f"{count} modalities" + (f" {dict(variant)}" if variant else "")
-            reason = kind.unsupported(config, dataset.task)
-            if reason is not None:
-                yield Result(title, "n/a", reason)
-                continue
-            supported += 1
-            subject = subjects.find(kind, config, dataset)
-            for name, test in METHOD_TESTS.items():
-                yield judge(f"{title}: {name}", partial(test, subject))
-        total += supported
-        for switch in kind.off_switches if supported else ():
-            yield judge(
-                f"{count} modalities: off-switch {dict(switch.config)} equals {switch.equals}",
-                partial(_off, subjects, kind, dataset, switch),
+            result = judge(
+                f"{name} are settings that it has", partial(_settings_exist, kind, plugin.name, several), places
             )
+            yield result
+            sound &= name != "variants" or not result.failed
+    if sound:
+        yield from _on_tasks(plugin.name, kind, places, subjects)
+
+
+def _on_tasks(name: str, kind: type[Method], places: Places, subjects: Subjects) -> Iterator[Result]:
+    """Test a method on tasks of two and three modalities, in each of its variants."""
+    told, total = _Told(), 0
+    for count in (2, 3):
+        dataset = Blobs(Blobs.Config(num_modalities=count))
+        title = f"{count} modalities"
+        chosen: list[tuple[str, Subject, str | None]] = []
+        resolved = judge(
+            f"{title}: says what it supports", partial(_resolve, name, kind, dataset, title, subjects, chosen), places
+        )
+        if resolved.failed:
+            yield told.once(resolved)
+        trained = True
+        for variant, subject, reason in chosen:
+            if reason is not None:
+                yield Result(variant, "n/a", reason)
+                continue
+            for result in _tested(variant, subject, places):
+                trained &= result.verdict != "n/a"
+                yield told.once(result)
+        supported = sum(reason is None for *_, reason in chosen)
+        total += supported + resolved.failed
+        for switch in kind.off_switches if supported and trained else ():
+            test = f"{title}: off-switch {dict(switch.config)} equals {switch.equals}"
+            yield told.once(judge(test, partial(_off, subjects, kind, dataset, switch), places, "loss", "step"))
         if total and not subjects.thorough:
             break
     if not total:
-        yield Result(
-            "supports some task", "fail", "expected support for two or three modalities, got a reason for both"
-        )
+        said = "expected support for two or three modalities, got a reason for both"
+        yield Result("supports some task", "fail", said, places.of_method("unsupported"))
+
+
+def _resolve(
+    name: str,
+    kind: type[Method],
+    dataset: Blobs,
+    title: str,
+    subjects: Subjects,
+    chosen: list[tuple[str, Subject, str | None]],
+) -> None:
+    """Add the variants of a method on a task to `chosen`: title, subject, and why it is not defined there."""
+    for variant in [{**one, **other} for one in kind.expand(dataset.task) for other in kind.variants]:
+        config = parse_settings(kind.Config, variant, f"method {name}")
+        subject = subjects.find(kind, config, dataset)
+        chosen.append((title + f" {dict(variant)}" * bool(variant), subject, kind.unsupported(config, dataset.task)))
+
+
+class _Told:
+    """Says a failure in full once; where it comes again, only that it does."""
+
+    def __init__(self) -> None:
+        self._first: dict[tuple[str, str], str] = {}
+
+    def once(self, result: Result) -> Result:
+        """Return a result, without what an earlier one has said."""
+        title, _, test = result.name.partition(": ")
+        first = self._first.setdefault((test, result.where or result.detail), title) if result.failed else title
+        return result if first == title else replace(result, detail=f"as with {first}")
+
+
+def _tested(title: str, subject: Subject, places: Places) -> Iterator[Result]:
+    """Run all tests; where the method cannot be trained, only say why."""
+    try:
+        subject.trained  # noqa: B018  trains it
+    except Exception as error:  # noqa: BLE001  whatever a plugin raises is its verdict
+        cause = find_cause(subject, error)
+        yield Result(f"{title}: {cause.test}", "fail", cause.detail, cause.where)
+        others = len(METHOD_TESTS) - (cause.test in METHOD_TESTS)
+        yield Result(f"{title}: {others} other tests", "n/a", "not run before this is mended")
+        return
+    follows: dict[str, str] = {}
+    for name, test in METHOD_TESTS.items():
+        if name in follows:
+            yield Result(f"{title}: {name}", "n/a", f"follows from: {follows[name]}")
+            continue
+        result = judge(f"{title}: {name}", partial(test, subject), places, *ABOUT.get(name, ()))
+        if result.failed:
+            follows.update(dict.fromkeys(FOLLOWS.get(name, ()), name))
+        yield result
+
+
+def _has_reference(kind: type[Method]) -> None:
+    reference = getattr(kind, "reference", None)
+    require(bool(reference and reference.title), "expected `reference = Reference(title, venue, year)` in the class")
 
 
 def _imports_alone(plugin: Plugin) -> None:
@@ -84,10 +155,12 @@ def _settings_exist(kind: type[Method], name: str, several: Iterable[Mapping[str
         check_settings(kind.Config, settings, f"method {name}")
 
 
-def _documented(kind: type[Method]) -> None:
+def _documented(kind: type[Method], places: Places) -> None:
     bare = [name for name, field in kind.Config.model_fields.items() if not field.description]
     require(
-        not bare, f"expected a string under each setting with its meaning and source, got none for {', '.join(bare)}"
+        not bare,
+        f"expected a string under each setting with its meaning and source, got none for {', '.join(bare)}",
+        places.of_name(bare[0]) if bare else "",
     )
 
 
@@ -122,12 +195,14 @@ def _deterministic(subject: Subject) -> None:
     if not subject.thorough and subject.same_in_pieces:
         return  # trained a second time, from the same seed to the same bits
     other = subject.trainer()
-    require(train(other) == subject.trained.history, "the same seed gives another history")
-    require(subject.ends_like(other), "the same seed gives other weights")
+    if train(other) != subject.trained.history or not subject.ends_like(other):
+        raise explain_chance(subject)
 
 
 def _resumes(subject: Subject) -> None:
-    require(subject.same_in_pieces, "stopped and resumed after each epoch, it differs from an uninterrupted run")
+    if not subject.same_in_pieces:
+        said = "stopped and resumed after each epoch, it differs from an uninterrupted run"
+        raise explain_resuming(subject) or Broken(said)
     for cut in range(1, RECIPE.epochs) if subject.thorough else ():
         trainer = subject.resumed(cut)
         require(
@@ -207,18 +282,45 @@ def _cannot_see_test(subject: Subject) -> None:
 
 METHOD_TESTS: dict[str, Callable[[Subject], str | None]] = {
     "config round-trips": _round_trip,
-    "predicts finite logits of the right shape, twice the same": _predicts,
+    PREDICTS: _predicts,
     "gradients reach every encoder": _trains_encoders,
-    "owns every trainable parameter, at the scheduled rate": _owns_parameters,
+    OWNS: _owns_parameters,
     "same seed, same bits": _deterministic,
     "interrupted and resumed equals uninterrupted": _resumes,
-    "loads for evaluation without a run": _loads_for_evaluation,
+    LOADS: _loads_for_evaluation,
     "sees the batches of the plain loop": _sees_batches,
     "beats chance on separable data": _learns,
     "evaluation changes no training state": _evaluation_is_pure,
     "scores what was trained": _scores_what_was_trained,
     "cannot see the test split": _cannot_see_test,
 }
+
+ABOUT: Mapping[str, Sequence[str]] = {
+    "config round-trips": (),
+    PREDICTS: ("predict", "build_net"),
+    "gradients reach every encoder": ("loss", "step", "build_net"),
+    OWNS: ("step", "attach"),
+    "same seed, same bits": ("loss", "step"),
+    "interrupted and resumed equals uninterrupted": ("step", "loss", "attach"),
+    LOADS: ("attach", "predict"),
+    "sees the batches of the plain loop": ("batches", "attach", "step"),
+    "beats chance on separable data": ("loss", "step", "predict"),
+    "evaluation changes no training state": ("predict",),
+    "scores what was trained": ("end_epoch", "start_epoch"),
+    "cannot see the test split": ("attach", "step"),
+}
+"""{test: methods of the plugin to look at, the likeliest first}"""
+
+FOLLOWS: Mapping[str, Sequence[str]] = {
+    PREDICTS: (
+        "same seed, same bits",
+        "interrupted and resumed equals uninterrupted",
+        LOADS,
+        "evaluation changes no training state",
+    ),
+    "same seed, same bits": ("interrupted and resumed equals uninterrupted",),
+}
+"""{test: tests that fail where it does}"""
 
 
 def _off(subjects: Subjects, kind: type[Method], dataset: Dataset, switch: OffSwitch) -> None:

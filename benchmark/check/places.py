@@ -10,6 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
+from benchmark.errors import line_in
+
 NodeT = TypeVar("NodeT", bound=ast.AST)
 
 
@@ -31,17 +33,9 @@ class Places:
         return f"{path.relative_to(here) if path.is_relative_to(here) else path}:{number}"
 
     def of_error(self, error: BaseException) -> str:
-        """Return the innermost line of the file that an exception, or what caused it, passed through."""
-        found, now = "", list[BaseException]([error])
-        while now:
-            one = now.pop()
-            frame = one.__traceback__
-            while frame is not None:
-                if frame.tb_frame.f_code.co_filename == self.file:
-                    found = self.line(frame.tb_lineno)
-                frame = frame.tb_next
-            now += [cause for cause in (one.__cause__,) if cause is not None]
-        return found
+        """Return the innermost line of the file that an exception, or what it was raised from, passed through."""
+        number = line_in(error, self.file)
+        return "" if number is None else self.line(number)
 
     def of_method(self, *names: str) -> str:
         """Return the first of these methods that the file defines; else the class."""
@@ -59,6 +53,12 @@ class Places:
             for node in ast.walk(self._tree)
             if (isinstance(node, ast.Attribute) and node.attr == name and isinstance(node.ctx, ast.Store))
             or (isinstance(node, ast.Call) and any(ast.unparse(arg) == repr(name) for arg in node.args[:1]))
+        )
+
+    def of_name(self, name: str) -> str:
+        """Return where a name is first assigned, such as a setting."""
+        return self._line_of(
+            node.lineno for node in self._nodes(ast.Name) if node.id == name and isinstance(node.ctx, ast.Store)
         )
 
     def of_call(self, *prefixes: str) -> str:

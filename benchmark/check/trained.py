@@ -102,9 +102,11 @@ class Subject:
     thorough: bool = True
 
     def trainer(self, recipe: Recipe = RECIPE, seed: int = 0) -> Trainer:
-        feeds = load_feeds(self.dataset, recipe, CPU)
-        method = build_method(self.kind, self.config, self.dataset.task, recipe, seed, CPU)
-        return Trainer(method, feeds, recipe, seed, CPU)
+        return Trainer(self.build(recipe, seed), load_feeds(self.dataset, recipe, CPU), recipe, seed, CPU)
+
+    def build(self, recipe: Recipe = RECIPE, seed: int = 0) -> Method:
+        """Return the method as constructed, without a run."""
+        return build_method(self.kind, self.config, self.dataset.task, recipe, seed, CPU)
 
     @cached_property
     def trained(self) -> Trained:
