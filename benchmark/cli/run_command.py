@@ -14,6 +14,7 @@ import typer
 
 from benchmark.cli.options import SOME_FAILED, STOPPED, SUBMITTED, DryRun, Given, Json, with_options
 from benchmark.cli.terminal import console as open_console
+from benchmark.cli.terminal import where_to_look
 from benchmark.launch.launch_options import LaunchOptions
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ def conclude(views: Sequence[RunView], out: Path, console: Any, as_json: bool, r
             f"{len(views) - len(failed)} of {len(views)} runs done, in {out}. Files: bench report --out {out}",
             soft_wrap=True,
         )
-    for remark in remarks:
+    for remark in [*where_to_look(views, out), *remarks]:
         console.print(remark, markup=False, soft_wrap=True)
     if failed:
         raise typer.Exit(SOME_FAILED)

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from benchmark.cli.options import RUNS, SOME_FAILED, Json, Out
 from benchmark.cli.terminal import console as open_console
-from benchmark.cli.terminal import valid_score
+from benchmark.cli.terminal import valid_score, where_to_look
 from benchmark.metrics import HEADLINE
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ def _picture(runs: Sequence[RunView], out: Path, remarks: Sequence[str], show_al
         lines.append(f"{len(runs) - len(shown)} more with --all.")
     if any(run.problem for run in runs):
         lines.append("A damaged run is trained again by the command that made it.")
+    lines += where_to_look(runs, out)
     return Group(_table(shown), *map(Text, [*lines, *remarks]))
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
 from rich.console import Console
 
+from benchmark.cli.options import RUNS
 from benchmark.metrics import HEADLINE
-from benchmark.records import Status
+from benchmark.records import RunView, State, Status
 from benchmark.tables.table import UNSUPPORTED
 
 WIDE = 160
@@ -23,3 +28,12 @@ def valid_score(status: Status, unit: str = "") -> str:
     if status.metric is None:
         return UNSUPPORTED if status.epoch else ""
     return f"{HEADLINE.text(status.metric)} {unit}".strip()
+
+
+def where_to_look(runs: Sequence[RunView], out: Path) -> list[str]:
+    """Return a line with the command that says why runs failed; none where no run has."""
+    failed = [run.folder.path.name for run in runs if run.status.state is State.FAILED]
+    if not failed:
+        return []
+    command = shlex.join(["bench", "logs", failed[0], *(["--out", str(out)] if out != RUNS else [])])
+    return [f"What it said: {command}" + f" (and so for {len(failed) - 1} more)" * (len(failed) > 1)]

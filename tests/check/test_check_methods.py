@@ -156,7 +156,7 @@ BROKEN_METHODS = {
         def loss(self, out, batch):
             return super().loss(out, batch) * (1 + self.looks / 100)
     """,
-    "evaluation changes no training state #normalisation": """
+    "predicts finite logits of the right shape, twice the same #normalisation": """
         def predict(self, inputs):
             self.train()
             out = super().predict(inputs)

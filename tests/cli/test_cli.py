@@ -245,3 +245,20 @@ def test_a_missing_experiment_file_is_told(bench_here):
     done = bench_here("run", "nowhere.yaml")
     assert done.rc == 2
     assert "nowhere.yaml" in done.said
+
+
+def test_status_tells_the_command_that_shows_what_a_failed_run_said(bench_here, made_up, blobs):
+    folder = made_up("concat", 0, state=State.FAILED, cause="NonFiniteLoss: loss became NaN")
+    made_up("concat", 1, state=State.FAILED, cause="the same")
+    made_up("concat", 2)
+    folder.log.write_text("Traceback: the line that failed\n")
+    done = bench_here("status", "--out", "runs")
+    assert done.rc == 3
+    command = f"bench logs {folder.path.name}"
+    assert f"{command} (and so for 1 more)" in done.said
+    assert "the line that failed" in bench_here(*command.split()[1:]).said
+
+
+def test_nothing_failed_is_nothing_to_look_at(bench_here, made_up):
+    made_up("concat", 0)
+    assert "bench logs" not in bench_here("status").said

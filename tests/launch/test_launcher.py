@@ -248,6 +248,7 @@ def test_a_run_whose_loss_becomes_nan_fails_with_its_cause_and_hurts_no_other(be
     assert "NaN or infinite in epoch 1, step 0" in done.said
     runs = runs_of(tmp_path / "runs")
     assert (runs[0].status.state, runs[1].status.state) == (State.FAILED, State.DONE)
+    assert f"bench logs {runs[0].folder.path.name}" in done.said
     assert "NaN or infinite in epoch 1" in runs[0].status.cause
     assert [line["epoch"] for line in runs[0].folder.read_history()] == [0]
     assert "Traceback" in runs[0].folder.log.read_text()
