@@ -19,6 +19,8 @@ from benchmark.registry import DATASETS, METHODS, REPORTS
 PACKAGE = Path(__file__).parents[1]
 VERSION_FILE = "version.json"
 DIFF_FILE = "changes.diff"
+SHIPPED = frozenset((".css", ".csv", ".html", ".js", ".json", ".md", ".py", ".typed", ".yaml"))
+"""Suffixes of files that the package is made of. No others are copied: checkpoints, notebooks, secrets."""
 
 
 def code_version() -> dict[str, Any]:
@@ -43,7 +45,8 @@ def take_snapshot(folder: Path, plugin_files: Iterable[str]) -> Snapshot:
     """Copy the code of the suite and of plugin files into `folder/<digest>`, unless that copy exists.
 
     The copy has the layout of an installed package, so a process whose PYTHONPATH starts with it runs from it. Beside
-    the code it keeps the commit and, as a diff, what differs from it.
+    the code it keeps the commit and, as a diff, what differs from it. Only its owner may read it. Of a git repository
+    it takes what is tracked, and new modules that are not ignored; from anywhere, no links and no hidden files.
     """
     files = dict(sorted(_package_files()))
     plugins = {}
@@ -55,6 +58,8 @@ def take_snapshot(folder: Path, plugin_files: Iterable[str]) -> Snapshot:
     for name, content in contents.items():
         digest.update(f"{name} {len(content)}\n".encode() + content)
     target = folder / digest.hexdigest()[:16]
+    if target.exists() and target.stat().st_uid != os.getuid():  # closed to us, as all are to others
+        target = folder / f"{target.name}-{os.getuid()}"
     if not target.exists():
         _write_tree(target, {**contents, VERSION_FILE: to_json(code_version()), DIFF_FILE: _diff()})
     return Snapshot(target, {source: str(target / name) for source, name in plugins.items()})
@@ -64,13 +69,35 @@ def _package_files() -> Iterator[tuple[str, Path]]:
     """Yield the files of the package by their path in an installed one, which has the plugin folders inside."""
     inside = {kind.package.rpartition(".")[2]: kind.folder for kind in (METHODS, DATASETS, REPORTS)}
     for place, folder in {"": PACKAGE, **inside}.items():
+        known = _known_to_git(folder)
         for path in folder.rglob("*"):
-            if path.is_file() and "__pycache__" not in path.parts:
-                yield str(Path("benchmark", place, path.relative_to(folder))), path
+            name = path.relative_to(folder)
+            if path.suffix in SHIPPED and (known is None or path in known) and _is_plain(path, folder):
+                yield str(Path("benchmark", place, name)), path
+
+
+def _is_plain(path: Path, folder: Path) -> bool:
+    """Return whether a file is one itself, and neither hidden nor reached through a link."""
+    name = path.relative_to(folder)
+    links = any((folder / part).is_symlink() for part in (name, *name.parents[:-1]))
+    return path.is_file() and not links and not any(part.startswith((".", "__pycache__")) for part in name.parts)
+
+
+def _known_to_git(folder: Path) -> set[Path] | None:
+    """Return the files of a folder that are tracked, and new modules that are not ignored; None outside git."""
+    tracked = _git("ls-files", "-z", "--", str(folder), top=folder)
+    if not tracked:
+        return None
+    new = _git("ls-files", "-z", "--others", "--exclude-standard", "--", str(folder), top=folder) or ""
+    names = [*tracked.split("\0"), *(name for name in new.split("\0") if name.endswith(".py"))]
+    return {folder / name for name in names if name}
 
 
 def _write_tree(target: Path, contents: Mapping[str, bytes]) -> None:
-    """Write files so that the folder appears whole or not at all; another process may be writing the same one."""
+    """Write files so that the folder appears whole or not at all; another process may be writing the same one.
+
+    As the temporary folder, it is open to nobody else.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=".new-", dir=target.parent))
     try:
@@ -80,7 +107,6 @@ def _write_tree(target: Path, contents: Mapping[str, bytes]) -> None:
                 stream.write(content)
                 stream.flush()
                 os.fsync(stream.fileno())
-        temporary.chmod(0o755)
         temporary.rename(target)
     except OSError:
         if not target.exists():
@@ -93,9 +119,9 @@ def _diff() -> bytes:
     return (_git("diff", "HEAD") or "").encode()
 
 
-def _git(*arguments: str) -> str | None:
+def _git(*arguments: str, top: Path = PACKAGE) -> str | None:
     """Ask git about the tree that the code runs from; None outside a repository."""
-    command = ["git", "-C", str(PACKAGE), *arguments]
+    command = ["git", "-C", str(top), *arguments]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
     except (OSError, subprocess.SubprocessError):
