@@ -26,7 +26,8 @@ from benchmark.encoders.resnet import ResNet
 from benchmark.errors import Problem, UserError
 from benchmark.inputs.clips import Clip, ClipDataset, Part, no_files
 from benchmark.inputs.lists import Row, check_counts, check_unique, label_indices, raise_some
-from benchmark.inputs.media import Frames, MediaError, read_audio, read_frames, read_image
+from benchmark.inputs.media import Frames, MediaError, picture_suffixes, read_audio, read_frames, read_image
+from benchmark.inputs.raw import files_of
 from benchmark.inputs.store import Arrays, Packed, Spread, Tiled, spread
 from benchmark.inputs.transforms import (
     IMAGENET_MEAN,
@@ -228,14 +229,17 @@ class AudioVisual(ClipDataset):
         return next((place for place in places if Path(place).parent.is_dir()), places[0])
 
     def _read_pictures(self, path: Path) -> NDArray[np.uint8]:
-        """Return the frames to store (T, height, width, 3): jpg files by name, or one a second of a video."""
+        """Return the frames to store (T, height, width, 3): pictures in the order of their names, or one a second of a
+        video.
+        """
         if not path.is_dir():
             whole = read_frames(path, Frames(step=None), self.config.canvas)
             kept: NDArray[np.uint8] = whole[self._stored(len(whole))]
             return kept
-        files = sorted(path.glob("*.jpg"))
+        known = picture_suffixes()
+        files = [file for file in files_of(path) if file.suffix.lower() in known]
         if not files:
-            raise MediaError("no jpg files")
+            raise MediaError("no pictures")
         frames = []
         for number in self._stored(len(files)):
             with _naming(files[number]):

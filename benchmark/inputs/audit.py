@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 from benchmark.data import Dataset
 from benchmark.encoders.config import TextEncoderConfig
 from benchmark.errors import UserError
-from benchmark.inputs.clips import ClipDataset, files_of
-from benchmark.inputs.contents import MEDIA, PLAYABLE, Place, digest_samples, place, unusable, walk
+from benchmark.inputs.clips import ClipDataset
+from benchmark.inputs.contents import MEDIA, PLAYABLE, Place, blank_clips, digest_samples, place, unusable, walk
 from benchmark.inputs.encoded import EncodedDataset
 from benchmark.inputs.leakage import Bags
 from benchmark.inputs.listing import Listing, read_listing
 from benchmark.inputs.media import Facts, MediaError, probe
+from benchmark.inputs.raw import changed_clips, files_of
 from benchmark.inputs.store import Spread, Tiled
 from benchmark.loading import PARTS, Fault, absent_classes, constant_features, input_faults, part_faults
 
@@ -37,6 +38,8 @@ MAX_WALKED = 1_000_000
 """Files looked at below a data set's folder."""
 MAX_PROBED = 200
 """Files of each kind whose length is read where nothing is prepared."""
+SHORT_CLIP = 0.1
+"""Seconds below which a sound or video is noted as hardly one."""
 MAX_TEXTS = 20_000
 """Training texts that the words are learned from, spread evenly over all."""
 SOLVED = 0.95
@@ -271,20 +274,34 @@ def check_store(listing: Listing) -> Iterator[Finding]:
         )
         return
     libraries = ", ".join(f"{name} {version}" for name, version in manifest["libraries"].items() if version)
+    made = f"made from {manifest['root']} by {libraries}"
     failed = [f"{entry['id']} ({entry['class']}, {entry['part']}): {entry['reason']}" for entry in manifest["failed"]]
     if failed:
         allowed = ", which was allowed" if manifest["allow_missing"] else ""
-        detail = f"{len(failed):,} of {manifest['num_clips']:,} clips missing or damaged{allowed}; {libraries}"
+        detail = f"{len(failed):,} of {manifest['num_clips']:,} clips missing or damaged{allowed}; {made}"
         yield Finding("prepared", "note" if allowed else "fail", detail, failed[:SHOWN])
     else:
-        yield Finding("prepared", "ok", f"all {manifest['num_clips']:,} clips; {libraries}")
+        yield Finding("prepared", "ok", f"all {manifest['num_clips']:,} clips; {made}")
+    dataset = listing.dataset
+    if changed := [clip.id for clip in changed_clips(dataset.store, manifest["num_shards"], dataset.clips, None)]:
+        detail = f"{len(changed):,} clips have other raw files now than when they were prepared"
+        yield Finding("raw files", "fail", f"{detail}: bench data prepare {dataset.name}", changed[:SHOWN])
+    for modality, ids in blank_clips(dataset.store).items():
+        yield _blank(modality, ids, manifest["num_clips"])
+
+
+def _blank(modality: str, ids: Sequence[str], num_clips: int) -> Finding:
+    detail = f"{len(ids):,} of {num_clips:,} clips hold one value throughout: silence, black frames or the like"
+    return Finding(f"blank: {modality}", "note" if ids else "ok", detail if ids else "none", ids[:SHOWN])
 
 
 def check_lengths(listing: Listing) -> Iterator[Finding]:
     """Report how long sounds, videos and texts are, and how many are not as long as a sample wants."""
     dataset = listing.dataset
     if isinstance(dataset, ClipDataset):
-        yield from _prepared_lengths(dataset) if listing.usable else _probed_lengths(dataset)
+        if listing.usable:
+            yield from _prepared_lengths(dataset)
+        yield from _probed_lengths(dataset)
     for modality, texts in listing.texts.items():
         words = np.array([len(text.split()) for text in texts])
         cut = ""
@@ -317,9 +334,22 @@ def _probed_lengths(dataset: ClipDataset) -> Iterator[Finding]:
             except MediaError as error:
                 damaged.append(f"{path}: {error}")
         if facts:
-            yield Finding(f"length: {name}", "ok", f"{_told(facts)}; {len(facts):,} of {len(paths):,} files asked")
+            detail = f"{_told(facts)}; {len(facts):,} of {len(paths):,} files asked"
+            odd = _odd(facts)
+            yield Finding(f"raw length: {name}", "note" if odd else "ok", f"{odd}{detail}")
     if damaged:
         yield Finding("damaged files", "fail", f"{len(damaged):,} of those asked for their length", damaged[:SHOWN])
+
+
+def _odd(facts: Sequence[Facts]) -> str:
+    """Return in words what of the files' own account makes decoded clips differ from what one may expect."""
+    rates = {fact.sample_rate for fact in facts if fact.sample_rate is not None}
+    odd = {
+        f"shorter than {SHORT_CLIP:g} s": sum(fact.seconds is not None and fact.seconds < SHORT_CLIP for fact in facts),
+        "of a varying frame rate, so that frames counted are no seconds": sum(fact.varies for fact in facts),
+        "of another sample rate than others": len(facts) if len(rates) > 1 else 0,
+    }
+    return "".join(f"{count:,} {what}; " for what, count in odd.items() if count)
 
 
 def _told(facts: Sequence[Facts]) -> str:

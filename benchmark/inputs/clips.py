@@ -20,6 +20,7 @@ from benchmark.cache import cache_root
 from benchmark.data import Dataset, Rows, Samples, Split, hold_out
 from benchmark.errors import Problem, UserError
 from benchmark.inputs.encoded import EncodedDataset
+from benchmark.inputs.raw import changed_clips
 from benchmark.inputs.store import Arrays, Packed
 from benchmark.settings import label
 
@@ -41,11 +42,6 @@ class Clip:
     """Its speaker, actor or subject; empty where unknown."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """What else the lists say that decoding or the inputs depend on: a window of frames, a text."""
-
-
-def files_of(path: Path) -> list[Path]:
-    """Return the files that a path means: itself, or the files of the folder, sorted by name."""
-    return sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
 
 
 class ClipDataset(EncodedDataset):
@@ -84,32 +80,54 @@ class ClipDataset(EncodedDataset):
         return type(self).__name__.lower()
 
     @cached_property
-    def store(self) -> Path:
-        """The folder of the packed store: its name depends on the lists and the settings of decoding."""
+    def key(self) -> str:
+        """Name of the data set, and a digest of its lists and the settings of decoding."""
         listed = [[c.id, c.label, c.part, sorted(c.files), c.group, dict(c.facts)] for c in self.clips]
         content = [SCHEMA, self.version, list(self.task.class_names), dict(self.decoding()), listed]
-        key = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
-        return cache_root() / "prepared" / f"{self.name}-{key}"
+        return f"{self.name}-{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]}"
+
+    @cached_property
+    def store(self) -> Path:
+        """The folder of the packed store: one for each key and folder of raw files, which lists do not tell apart.
+
+        Stores of before that was so have no root in their names; one that was made of this root is used as it is.
+        """
+        folder, root = cache_root() / "prepared", _resolved(self.root)
+        old = folder / self.key
+        if old.exists() and _resolved(_read_manifest(old).get("root")) == root:
+            return old
+        return folder / f"{self.key}-{hashlib.sha256(root.encode()).hexdigest()[:8]}"
 
     @cached_property
     def manifest(self) -> Mapping[str, Any]:
         """What `bench data prepare` says of the store.
 
         Raises:
-            UserError: when the data set is not prepared, or clips were missing and that was not allowed.
+            UserError: when the data set is not prepared, was prepared from other raw files than are there now, or clips
+                were missing and that was not allowed.
         """
-        path = self.store / "manifest.json"
         where = f"data set {self.name}"
         asked = shlex.quote(label(self.name, self.config.changed()))
         advice = f"Run: bench data prepare {asked} --root {self.root.parent if self.root else 'DIR'}"
-        try:
-            manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            raise UserError(Problem(where, "a prepared store", f"none in {self.store}", advice)) from None
+        manifest = _read_manifest(self.store)
+        if not manifest:
+            got = f"none in {self.store}{self._others()}"
+            raise UserError(Problem(where, "a prepared store", got, advice))
         if manifest["failed"] and not manifest["allow_missing"]:
             got = f"{len(manifest['failed'])} missing or damaged, the first {manifest['failed'][0]['id']}"
             raise UserError(Problem(where, "every clip of the official lists", got, f"{advice} --allow-missing"))
+        if not manifest["modalities"]:
+            raise UserError(Problem(where, "clips that can be decoded", f"none in {self.store}", advice))
+        if changed := next(changed_clips(self.store, manifest["num_shards"], self.clips), None):
+            got = f"other ones now, first those of clip {changed.id}"
+            raise UserError(Problem(where, f"the raw files that {self.store} was made from", got, advice))
         return manifest
+
+    def _others(self) -> str:
+        """Say which other folders of raw files with the same lists are prepared."""
+        found = (_read_manifest(path).get("root") for path in self.store.parent.glob(f"{self.key}*"))
+        roots = sorted({root for root in found if root})
+        return f"; what is prepared is of {', '.join(roots)}" if roots else ""
 
     def fingerprint(self) -> str:
         return str(self.manifest["digest"])
@@ -151,6 +169,19 @@ class ClipDataset(EncodedDataset):
     def groups(self, samples: Samples) -> Sequence[str] | None:
         """Return a group for each sample that validation must not share with train, None for a stratified share."""
         return None
+
+
+def _resolved(root: object) -> str:
+    return str(Path(str(root)).resolve()) if root else ""
+
+
+def _read_manifest(store: Path) -> dict[str, Any]:
+    """Return the manifest of a store, empty where there is none."""
+    try:
+        manifest: dict[str, Any] = json.loads((store / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return manifest
 
 
 def no_files(dataset: Dataset, layout: str, advice: str) -> UserError:

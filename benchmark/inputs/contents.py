@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.inputs.clips import ClipDataset, files_of
+from benchmark.inputs.clips import ClipDataset
 from benchmark.inputs.listing import Listing
+from benchmark.inputs.raw import files_of
 
 PLAYABLE = frozenset(
     (".avi", ".flac", ".flv", ".mkv", ".mov", ".mp3", ".mp4", ".mpeg", ".mpg", ".ogg", ".wav", ".webm")
@@ -73,6 +74,16 @@ def digest_samples(listing: Listing) -> Mapping[str, Sequence[str]]:
             if modality not in listing.texts:
                 digests[modality] += [hashlib.sha256(row.numpy().tobytes()).hexdigest() for row in rows]
     return digests
+
+
+def blank_clips(store: Path) -> Mapping[str, Sequence[str]]:
+    """Return the clips of a store that hold one value throughout, by modality; of an older store nothing is known."""
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(store / "index.parquet")
+    names = {name.removesuffix(".blank"): name for name in table.column_names if name.endswith(".blank")}
+    columns = {m: zip(table["id"].to_pylist(), table[name].to_pylist(), strict=True) for m, name in names.items()}
+    return {m: [clip for clip, blank in column if blank] for m, column in columns.items()}
 
 
 def _prepared(dataset: ClipDataset) -> Mapping[str, Sequence[str]]:

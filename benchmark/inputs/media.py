@@ -15,11 +15,14 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from benchmark.inputs.impostors import find_impostor
 
 if TYPE_CHECKING:
     from av.audio.stream import AudioStream
@@ -27,17 +30,28 @@ if TYPE_CHECKING:
     from av.packet import Packet
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
+    from PIL.Image import Image
 
 # Formats are listed because others name files or programs to open: playlists (FFmpeg), PostScript (Pillow).
 CONTAINERS = "aac,aiff,asf,avi,flac,flv,matroska,mov,mp3,mpeg,mpegts,mpegvideo,ogg,wav"
-IMAGES = ("JPEG", "PNG", "BMP", "GIF", "WEBP")
-
+IMAGES = ("AVIF", "BMP", "DDS", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "SGI", "TIFF", "WEBP")
+"""Those whose first bytes tell them. Others may be taken for pictures of noise (TGA has no mark)."""
+MAX_PIXELS = 2**26
+"""Of a picture or a frame, told by its header before it is decoded: 67 million, 200 MB as RGB."""
+MAX_BYTES = 2**31
+"""Of the frames kept of a video or of a sound, in memory: 2 hours of frames of 340 x 256, 9 of sound at 16 kHz."""
+DEEP = 2**16 - 1
+"""White in grey of 16 bits."""
 UNKNOWN_LENGTH = 0x7FFF_0000
 """Writers to a pipe do not know the length in advance and put this many bytes, or more, in the header."""
 TIMED = frozenset({"flv", "matroska", "mov"})
 """Containers whose header says how long they are; of others FFmpeg estimates it from what it finds."""
 LATE = 0.5
 """Seconds that a container may stop before its header says, which is rounded or of streams not read."""
+UNEVEN = 0.02
+"""How much a video's rate by its time stamps may differ from the one its header gives, as a share."""
+FLOAT = 4
+"""Bytes of a sample."""
 SHORT = 0.01
 """Share of its bytes that an avi may lack: less is of the index at its end, or a careless header."""
 
@@ -69,6 +83,8 @@ class Facts:
     sample_rate: int | None = None
     """Of the sound, in Hz."""
     channels: int | None = None
+    varies: bool = False
+    """Whether the header says that frames do not come at one rate, so that frames counted are no seconds."""
 
 
 def read_audio(path: Path, rate: int) -> NDArray[np.float32]:
@@ -95,7 +111,7 @@ def read_audio(path: Path, rate: int) -> NDArray[np.float32]:
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
-    """Return an image as Pillow's `convert("RGB")` gives it.
+    """Return an image as Pillow's `convert("RGB")` gives it, and grey of 16 bits scaled to 8, which that does not.
 
     So grey is repeated, a palette looked up, CMYK converted, transparency dropped without blending, the first frame
     of an animation taken, and the EXIF orientation ignored, as the literature's loaders do.
@@ -104,16 +120,55 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         (H, W, 3).
 
     Raises:
-        MediaError: when the file is missing, no image, cut short or damaged.
+        MediaError: when the file is missing, no image, cut short or damaged, larger than `MAX_PIXELS`, or has values
+            whose range is unknown (floats, integers beyond 16 bits).
     """
     from PIL import Image, UnidentifiedImageError
 
     with _open(path) as file, _decoding():
         try:
-            with Image.open(file, formats=IMAGES) as image:
-                return np.array(image.convert("RGB"))
+            with Image.open(file, formats=_image_formats()) as image:
+                _check_size(*image.size)
+                return _rgb(image)
         except UnidentifiedImageError:
-            raise MediaError(f"no image of a known format ({', '.join(IMAGES)})") from None
+            raise MediaError(f"no image of a known format ({', '.join(_image_formats())})") from None
+
+
+def picture_suffixes() -> frozenset[str]:
+    """Return the suffixes, in lower case and with their dot, of pictures that `read_image` reads."""
+    from PIL import Image
+
+    formats = set(_image_formats())
+    return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in formats)
+
+
+def _image_formats() -> list[str]:
+    """Return those formats of `IMAGES` that this Pillow was built with."""
+    from PIL import Image
+
+    Image.init()
+    return [name for name in IMAGES if name in Image.OPEN]
+
+
+def _rgb(image: Image) -> NDArray[np.uint8]:
+    """Return a picture as bytes (H, W, 3), whatever its depth; Pillow cuts what is above 255 in grey of 16 bits."""
+    if not image.mode.startswith(("I", "F")):
+        return np.array(image.convert("RGB"))
+    values = np.array(image)  # (H, W)
+    if image.mode == "F" or values.min() < 0 or values.max() > DEEP:
+        raise MediaError(f"grey of mode {image.mode}, {values.min():g} to {values.max():g}, whose range is not known")
+    grey = ((values.astype(np.int32) * 255 + DEEP // 2) // DEEP).astype(np.uint8)
+    return np.repeat(grey[..., None], 3, axis=2)
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise MediaError(f"{width:,} x {height:,} pixels, more than {MAX_PIXELS:,}")
+
+
+def _check_bytes(num_bytes: float, what: str) -> None:
+    if num_bytes > MAX_BYTES:
+        raise MediaError(f"{what} of {num_bytes:,.0f} bytes in memory, more than {MAX_BYTES:,}")
 
 
 def read_frames(path: Path, wanted: Frames, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
@@ -135,13 +190,16 @@ def read_frames(path: Path, wanted: Frames, size: tuple[int, int] | None = None)
     """
     kept, count = [], 0
     with _open(path) as file, _decoding(), _container(file) as container:
-        if not container.streams.video:
+        stream = _moving(container)
+        if stream is None:
             raise MediaError("no video stream")
-        stream = container.streams.video[0]
+        _check_size(stream.width, stream.height)
         step = wanted.step or max(1, int(_fps(stream)))
         for frame in _decode(file, container, stream):
             if count >= wanted.start and (count - wanted.start) % step == 0:
+                _check_size(frame.width, frame.height)
                 kept.append(_pixels(frame, size))
+                _check_bytes(len(kept) * kept[0].nbytes, "frames")
             count += 1
             if count == wanted.end:
                 break
@@ -166,9 +224,11 @@ def probe(path: Path) -> Facts:
         facts = Facts(seconds=_seconds(container))
         for audio in container.streams.audio[:1]:
             facts = replace(facts, sample_rate=audio.rate, channels=audio.channels)
-        for video in container.streams.video[:1]:
-            count = video.frames or sum(packet.size > 0 for packet in container.demux(video))
-            facts = replace(facts, num_frames=count, fps=_fps(video) or None, height=video.height, width=video.width)
+        if (video := _moving(container)) is not None:
+            fps, (count, rate) = _fps(video), _count(container, video)
+            varies = bool(fps and rate) and abs(rate / fps - 1) > UNEVEN
+            facts = replace(facts, num_frames=count, fps=fps or None, height=video.height, width=video.width,
+                            varies=varies)  # fmt: skip
         return facts
 
 
@@ -182,6 +242,8 @@ def _open(path: Path) -> IO[bytes]:
             raise MediaError("not a regular file")
         if not status.st_size:
             raise MediaError("empty file")
+        if impostor := find_impostor(path):
+            raise MediaError(str(impostor))
         return path.open("rb")
     except OSError as error:
         raise MediaError(f"cannot be opened: {(error.strerror or str(error)).lower()}") from error
@@ -214,6 +276,7 @@ def _read_wave(file: IO[bytes]) -> tuple[NDArray[np.float32], int]:
 
     _check_wav(file)
     with soundfile.SoundFile(file) as sound:
+        _check_bytes(FLOAT * sound.frames * sound.channels, "sound")
         samples = sound.read(dtype="float32", always_2d=True)  # (samples, channels)
         return samples.T.mean(axis=0), sound.samplerate
 
@@ -245,12 +308,15 @@ def _read_sound(file: IO[bytes]) -> tuple[NDArray[np.float32], int]:
             raise MediaError("no audio stream")
         stream = container.streams.audio[0]
         to_float = av.AudioResampler(format="fltp")
-        frames = [part for frame in (*_decode(file, container, stream), None) for part in to_float.resample(frame)]
-        if not frames:
+        pieces, rate, length = [], 0, 0
+        for frame in chain(_decode(file, container, stream), (None,)):
+            for part in to_float.resample(frame):
+                pieces.append(part.to_ndarray().mean(axis=0))  # from (channels, samples)
+                rate, length = rate or part.sample_rate, length + part.samples
+                _check_bytes(FLOAT * length, "sound")
+        if not pieces:
             raise MediaError("no samples")
-        rate = frames[0].sample_rate
-        waveform = np.concatenate([frame.to_ndarray().mean(axis=0) for frame in frames])  # from (channels, samples)
-        return waveform, rate
+        return np.concatenate(pieces), rate
 
 
 def _resample(waveform: NDArray[np.float32], source_rate: int, rate: int) -> NDArray[np.float32]:
@@ -258,6 +324,7 @@ def _resample(waveform: NDArray[np.float32], source_rate: int, rate: int) -> NDA
 
     if source_rate == rate:
         return waveform
+    _check_bytes(FLOAT * len(waveform) * rate / source_rate, f"sound of {source_rate:,} Hz at {rate:,} Hz")
     length = int(np.ceil(len(waveform) * (rate / source_rate)))  # librosa's; soxr rounds
     resampled = soxr.resample(waveform, source_rate, rate, quality="soxr_hq")
     return np.pad(resampled, (0, length - len(resampled))).astype(np.float32, copy=False)
@@ -268,6 +335,24 @@ def _container(file: IO[bytes]) -> InputContainer:
 
     # As a file object: of a name, FFmpeg would make an address ("http:...").
     return av.open(file, "r", options={"format_whitelist": CONTAINERS}, metadata_errors="replace")
+
+
+def _moving(container: InputContainer) -> VideoStream | None:
+    """Return the first stream of moving pictures: the picture on the cover of a song is a video stream too."""
+    from av.stream import Disposition
+
+    still = Disposition.attached_pic | Disposition.timed_thumbnails
+    return next((stream for stream in container.streams.video if not stream.disposition & still), None)
+
+
+def _count(container: InputContainer, stream: VideoStream) -> tuple[int, float]:
+    """Return how many frames a video has, and how many a second by their time stamps, 0 where it has none."""
+    if stream.frames:
+        return stream.frames, float(stream.average_rate or 0)
+    times = [packet.pts for packet in container.demux(stream) if packet.size]
+    known = [time for time in times if time is not None]
+    seconds = float((max(known) - min(known)) * stream.time_base) if known and stream.time_base else 0
+    return len(times), (len(known) - 1) / seconds if seconds else 0.0
 
 
 def _fps(stream: VideoStream) -> float:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import multiprocessing
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -15,12 +16,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
 from benchmark.errors import Problem, UserError
-from benchmark.inputs.clips import SCHEMA, Clip, ClipDataset, files_of
+from benchmark.inputs.clips import SCHEMA, Clip, ClipDataset
+from benchmark.inputs.lists import raise_some
 from benchmark.inputs.media import MediaError
+from benchmark.inputs.raw import digest_of, stat_of
 from benchmark.inputs.store import Arrays, read_shard, write_shard
 from benchmark.records import write_atomic
 
@@ -106,7 +110,7 @@ def _kept(dataset: ClipDataset, number: int, shard: Sequence[Clip]) -> list[Note
     notes = read_shard(dataset.store / f"{number:05d}")
     if notes is None or [note["id"] for note in notes] != [clip.id for clip in shard]:
         return None
-    return notes if all(note["stat"] == _stat(clip) for note, clip in zip(notes, shard, strict=True)) else None
+    return notes if all(note["stat"] == stat_of(clip) for note, clip in zip(notes, shard, strict=True)) else None
 
 
 def _decoded(
@@ -145,37 +149,28 @@ def _decode_shard(dataset: ClipDataset, folder: Path, shard: Sequence[Clip]) -> 
 
 
 def _decode_clip(dataset: ClipDataset, clip: Clip) -> tuple[Note, Arrays]:
-    note: Note = {"id": clip.id, "stat": _stat(clip), "sha256": {}, "reason": None}
+    note: Note = {"id": clip.id, "stat": stat_of(clip), "sha256": {}, "reason": None}
     lost = [str(path) for path in clip.files.values() if not path.exists()]
     if lost:
         return {**note, "reason": f"no file {', '.join(lost)}"}, {}
     try:
-        note["sha256"] = {name: _digest(path) for name, path in clip.files.items()}
-        return note, dataset.decode(clip)
+        note["sha256"] = {name: digest_of(path) for name, path in clip.files.items()}
+        arrays = dataset.decode(clip)
+        _check_arrays(arrays)
+        return note, arrays
     except MediaError as error:
         return {**note, "reason": str(error)}, {}
     except OSError as error:  # a raw file that may not be read, not the store
         return {**note, "reason": f"{error.filename}: {(error.strerror or str(error)).lower()}"}, {}
 
 
-def _stat(clip: Clip) -> dict[str, list[list[Any]] | None]:
-    """Return name, size and modification time of a clip's files, None for one that is not there."""
-    stats: dict[str, list[list[Any]] | None] = {}
-    for name, path in clip.files.items():
-        try:
-            found = [(file.name, file.stat()) for file in files_of(path)]
-            stats[name] = [[file, status.st_size, status.st_mtime_ns] for file, status in found]
-        except OSError:
-            stats[name] = None
-    return stats
-
-
-def _digest(path: Path) -> str:
-    """Return the sha256 of a file; of a folder, that of `sha256sum` on its files by name."""
-    if not path.is_dir():
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    lines = [f"{_digest(file)}  {file.name}\n" for file in files_of(path)]
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+def _check_arrays(arrays: Arrays) -> None:
+    """Raise `MediaError` for arrays that no run can use, whatever decoded them."""
+    for modality, array in arrays.items():
+        if not array.size:
+            raise MediaError(f"{modality} decodes to nothing, shape {array.shape}")
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise MediaError(f"{modality} has values that are not finite")
 
 
 def _finish(dataset: ClipDataset, notes: Sequence[Note], num_decoded: int, allow_missing: bool) -> Prepared:
@@ -190,6 +185,8 @@ def _finish(dataset: ClipDataset, notes: Sequence[Note], num_decoded: int, allow
         if note["reason"] is not None
     ]
     whole = [(clip, note) for clip, note in zip(dataset.clips, notes, strict=True) if note["reason"] is None]
+    if allow_missing:
+        _refuse_nothing(dataset, failed)
     modalities = {m: _layout(dataset, m, whole) for m in (whole[0][1]["arrays"] if whole else ())}
     columns: dict[str, Any] = {
         "id": [clip.id for clip, _ in whole],
@@ -201,17 +198,18 @@ def _finish(dataset: ClipDataset, notes: Sequence[Note], num_decoded: int, allow
         columns[f"{m}.shard"] = pa.array([note["shard"] for _, note in whole], pa.int32())
         columns[f"{m}.offset"] = pa.array([note["arrays"][m]["offset"] for _, note in whole], pa.int64())
         columns[f"{m}.length"] = pa.array([note["arrays"][m]["shape"][0] for _, note in whole], pa.int64())
+        columns[f"{m}.blank"] = [note["arrays"][m].get("blank") for _, note in whole]
         columns[f"{m}.sha256"] = [note["arrays"][m]["sha256"] for _, note in whole]
     buffer = pa.BufferOutputStream()
     pq.write_table(pa.table(columns), buffer)
     write_atomic(store / "index.parquet", buffer.getvalue().to_pybytes())
     contents = [[clip.id, clip.label, *(note["arrays"][m]["sha256"] for m in modalities)] for clip, note in whole]
-    digest = hashlib.sha256(json.dumps([store.name, contents]).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(json.dumps([dataset.key, contents]).encode()).hexdigest()[:16]
     manifest = {
         "schema": SCHEMA,
         "dataset": dataset.name,
         "digest": digest,
-        "root": str(dataset.root),
+        "root": str(dataset.root.resolve()) if dataset.root else "",
         "decoding": dict(dataset.decoding()),
         "class_names": list(names),
         "modalities": modalities,
@@ -224,6 +222,20 @@ def _finish(dataset: ClipDataset, notes: Sequence[Note], num_decoded: int, allow
     write_atomic(store / "manifest.json", json.dumps(manifest, indent=1).encode())
     num_bytes = sum(path.stat().st_size for path in store.rglob("*.bin"))
     return Prepared(store, len(notes), num_decoded, failed, num_bytes)
+
+
+def _refuse_nothing(dataset: ClipDataset, failed: Sequence[Note]) -> None:
+    """Raise `UserError` where a part of the data has no clip left that can be decoded, which no option makes usable."""
+    listed, lost = Counter(clip.part for clip in dataset.clips), Counter(entry["part"] for entry in failed)
+    reasons = Counter(str(entry["reason"]).replace(entry["id"], "*") for entry in failed)
+    (common, count), *_ = reasons.most_common(1) or [("", 0)]
+    why = f"for {count:,} of {len(failed):,} in all: {common}"
+    expected = "clips that can be decoded"
+    raise_some([
+        Problem(f"data set {dataset.name}, {part}", expected, f"none of {num:,}, {why}", dataset.advice)
+        for part, num in listed.items()
+        if lost[part] == num
+    ])  # fmt: skip
 
 
 def _layout(dataset: ClipDataset, modality: str, whole: Sequence[tuple[Clip, Note]]) -> Note:

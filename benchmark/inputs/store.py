@@ -31,6 +31,8 @@ from benchmark.data import Index, Rows
 
 Arrays = Mapping[str, NDArray[Any]]
 INDEX = "index.json"
+BLANK_LEVELS = 8
+"""Levels of 255 between the darkest and the brightest pixel of frames that show nothing."""
 
 
 def write_shard(folder: Path, items: Iterable[tuple[Mapping[str, Any], Arrays]]) -> list[dict[str, Any]]:
@@ -41,7 +43,7 @@ def write_shard(folder: Path, items: Iterable[tuple[Mapping[str, Any], Arrays]])
         items: for each sample what to note of it, and its arrays {modality: (length, ...)}, perhaps none.
 
     Returns:
-        The notes, with shape, dtype, offset and digest of each array under `arrays`.
+        The notes, with shape, dtype, offset and digest of each array, and whether it `is_blank`, under `arrays`.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
@@ -60,6 +62,7 @@ def write_shard(folder: Path, items: Iterable[tuple[Mapping[str, Any], Arrays]])
                     "dtype": array.dtype.str,
                     "offset": file.tell(),
                     "sha256": hashlib.sha256(raw).hexdigest(),
+                    "blank": is_blank(array),
                 }
                 file.write(raw)
             notes.append({**note, "arrays": places})
@@ -74,6 +77,16 @@ def write_shard(folder: Path, items: Iterable[tuple[Mapping[str, Any], Arrays]])
             file.close()
         shutil.rmtree(temporary, ignore_errors=True)
     return notes
+
+
+def is_blank(array: NDArray[Any]) -> bool:
+    """Return whether all values of an array are the same, as of silence or black frames.
+
+    Bytes are pixels, which compression changes by a few levels.
+    """
+    if not array.size:
+        return True
+    return bool(int(array.max()) - int(array.min()) <= BLANK_LEVELS if array.dtype == np.uint8 else np.ptp(array) == 0)
 
 
 def read_shard(folder: Path) -> list[dict[str, Any]] | None:

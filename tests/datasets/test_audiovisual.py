@@ -296,7 +296,7 @@ def test_damaged_clips_are_named_with_file_and_reason(copied):
     (wav / f"{NAMES[2]}.wav").unlink()
     shutil.rmtree(pictures / NAMES[3])
     for file in (pictures / NAMES[5]).iterdir():
-        file.rename(file.with_suffix(".png"))
+        file.rename(file.with_suffix(".txt"))
     dataset = open_set(copied)
     reasons = {clip["id"]: clip["reason"] for clip in prepare(dataset, 1, False).failed}
     assert set(reasons) == {NAMES[i] for i in (0, 2, 3, 4, 5)}
@@ -304,7 +304,7 @@ def test_damaged_clips_are_named_with_file_and_reason(copied):
     assert reasons[NAMES[4]] == f"{NAMES[4]}: 00000.jpg: empty file"
     assert reasons[NAMES[2]] == f"no file {wav / NAMES[2]}.wav"
     assert reasons[NAMES[3]] == f"no file {pictures / NAMES[3]}"
-    assert reasons[NAMES[5]] == f"{NAMES[5]}: no jpg files"
+    assert reasons[NAMES[5]] == f"{NAMES[5]}: no pictures"
     with pytest.raises(UserError, match="5 missing or damaged"):
         open_set(copied).load()
 

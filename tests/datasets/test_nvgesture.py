@@ -103,7 +103,7 @@ def prepared(root, jobs=1, **config):
 
 
 def reasons_of(root, **config):
-    return {clip["id"]: clip["reason"] for clip in prepare(dataset_at(root, **config), 1, True).failed}
+    return {clip["id"]: clip["reason"] for clip in prepare(dataset_at(root, **config), 1, False).failed}
 
 
 @pytest.fixture(scope="module")

@@ -342,8 +342,8 @@ def test_raw_media_are_checked_without_being_prepared(clips, cache):
     assert result["files"].detail == "160 of 40 clips, all there"
     assert (result["prepared"].verdict, result["extra files"].verdict) == ("note", "ok")
     assert "fingerprint" not in result
-    assert "8000 Hz" in result["length: audio"].detail
-    assert "40 of 40 files asked" in result["length: audio"].detail
+    assert "8000 Hz" in result["raw length: audio"].detail
+    assert "40 of 40 files asked" in result["raw length: audio"].detail
     assert not list(cache.rglob("*.bin"))
 
 
@@ -383,7 +383,7 @@ def test_damaged_clips_fail_with_their_reason_and_are_a_note_once_allowed(clips,
     prepare(clips(), 1, False)
     finding = found(clips())["prepared"]
     assert finding.verdict == "fail"
-    assert finding.detail.startswith("1 of 40 clips missing or damaged; av ")
+    assert finding.detail.startswith(f"1 of 40 clips missing or damaged; made from {raw} by av ")
     assert "clip31 (high, test): truncated" in finding.examples[0]
     prepare(clips(), 1, True)
     result = found(clips())

@@ -7,6 +7,7 @@ import os
 import pickle
 import struct
 import tracemalloc
+import zlib
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -20,7 +21,17 @@ import torchvision
 from av.video.frame import PictureType
 from PIL import Image
 
-from benchmark.inputs.media import Facts, Frames, MediaError, probe, read_audio, read_frames, read_image
+from benchmark.inputs import media
+from benchmark.inputs.media import (
+    Facts,
+    Frames,
+    MediaError,
+    picture_suffixes,
+    probe,
+    read_audio,
+    read_frames,
+    read_image,
+)
 
 DATA = Path(os.environ.get("BENCH_DATA", "nowhere"))
 
@@ -316,12 +327,158 @@ def test_a_truncated_image_is_refused_wherever_it_is_cut(tmp_path, suffix):
 
 
 @pytest.mark.parametrize(
-    "content", [b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", b"<html>404</html>", b"\0" * 99]
+    "content", [b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", b"no page\n", b"\0" * 99, b"\xff\xd8\xff"]
 )
 def test_what_is_no_image_is_refused_whatever_its_name(tmp_path, content):
     path = tmp_path / "image.jpg"
     path.write_bytes(content)
-    assert reason(read_image, path) == "no image of a known format (JPEG, PNG, BMP, GIF, WEBP)"
+    assert reason(read_image, path).startswith("no image of a known format (")
+
+
+IMPOSTORS = {
+    b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n": "a Git LFS pointer, no data: run `git lfs",
+    b"\n <!DOCTYPE html><html><title>429 Too Many Requests</title></html>": "an HTML page, no data",
+    b"\xef\xbb\xbf<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>": "a server's message in XML, no data",
+    b"\0\5\x16\7\0\2\0\0Mac OS X        ": "an AppleDouble file of macOS, no data",
+}
+
+
+@pytest.mark.parametrize("content", IMPOSTORS, ids=IMPOSTORS.values())
+@pytest.mark.parametrize(
+    "read", [read_image, lambda path: read_audio(path, 8000), lambda p: read_frames(p, Frames()), probe]
+)
+def test_what_a_download_left_instead_of_data_is_said_by_name(tmp_path, content, read):
+    path = tmp_path / "clip.wav"
+    path.write_bytes(content)
+    assert reason(read, path).startswith(IMPOSTORS[content])
+
+
+def test_every_depth_of_grey_has_the_same_levels(tmp_path):
+    """Pillow's own conversion turns all that is above 255 of 65,535 white."""
+    ramp = np.arange(256, dtype=np.uint8)[None].repeat(4, 0)
+    Image.fromarray(ramp).save(tmp_path / "8.png")
+    deep = Image.fromarray(ramp.astype(np.uint16) * 257)
+    names = ["16.png", "16.tif", "16.pgm", "16.jp2"]
+    for name in names:
+        deep.save(tmp_path / name, **({"irreversible": False} if name == "16.jp2" else {}))
+    expected = read_image(tmp_path / "8.png")
+    assert np.array_equal(expected[0, :, 0], np.arange(256))
+    for name in names:
+        assert np.array_equal(read_image(tmp_path / name), expected), name
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "I;16"])
+def test_white_is_white_and_black_black_in_every_mode(tmp_path, mode):
+    suffix = "jpg" if mode == "CMYK" else "tif" if mode == "PA" else "png"
+    for level in (0, 255):
+        picture = Image.new("RGB", (8, 8), (level,) * 3)
+        if mode == "I;16":
+            picture = Image.fromarray(np.full((8, 8), level * 257, np.uint16))
+        else:
+            picture = picture.convert("P").convert(mode) if mode == "PA" else picture.convert(mode)
+        picture.save(tmp_path / f"a.{suffix}")
+        assert np.unique(read_image(tmp_path / f"a.{suffix}")).tolist() == [level]
+
+
+def test_numbers_of_no_known_range_are_refused(tmp_path):
+    for number, values in enumerate((np.full((4, 4), 0.5, np.float32), np.full((4, 4), 70_000, np.int32))):
+        Image.fromarray(values).save(tmp_path / f"{number}.tif")
+        assert "whose range is not known" in reason(read_image, tmp_path / f"{number}.tif")
+
+
+@pytest.mark.parametrize("suffix", ["bmp", "gif", "jpg", "jp2", "png", "ppm", "sgi", "tif", "webp", "dds", "avif"])
+def test_pictures_of_every_format_are_read_and_their_suffix_is_known(tmp_path, suffix):
+    path = tmp_path / f"picture.{suffix}"
+    pixels = np.full((16, 16, 3), (200, 200, 200), np.uint8)
+    Image.fromarray(pixels).save(path)
+    assert np.abs(read_image(path).astype(int) - pixels).max() <= 3
+    assert path.suffix in picture_suffixes()
+
+
+def png_of(width, height):
+    """Return a PNG of black pixels, one bit each, written row by row."""
+
+    def chunk(name, content):
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    packer = zlib.compressobj(9)
+    rows = b"".join(packer.compress(bytes(1 + width // 8)) for _ in range(height)) + packer.flush()
+    header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+@contextmanager
+def little_memory(limit):
+    """Assert that Python and numpy take less than `limit` bytes inside."""
+    tracemalloc.start()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] < limit
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_picture_that_is_a_bomb_is_refused_by_its_header(tmp_path):
+    (tmp_path / "bomb.png").write_bytes(png_of(9_000, 9_000))
+    assert (tmp_path / "bomb.png").stat().st_size < 100_000
+    with little_memory(10e6):
+        assert reason(read_image, tmp_path / "bomb.png") == "9,000 x 9,000 pixels, more than 67,108,864"
+
+
+def test_a_sound_that_is_a_bomb_is_refused_by_its_header(tmp_path):
+    """Resampled from 1 Hz, 300 KB would be 19 GB."""
+    soundfile.write(tmp_path / "slow.wav", np.ones(300_000), 1, subtype="PCM_U8")
+    with little_memory(10e6):
+        assert reason(lambda path: read_audio(path, 16_000), tmp_path / "slow.wav").startswith(
+            "sound of 1 Hz at 16,000 Hz of 19,200,000,000 bytes in memory, more than 2,147,483,648")  # fmt: skip
+
+
+def test_a_sound_of_too_many_samples_is_refused_before_they_are_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(media, "MAX_BYTES", 1_000_000)
+    silence = np.zeros((2_000_000, 2))
+    for name in ("long.flac", "long.wav", "long.ogg"):
+        soundfile.write(tmp_path / name, silence, 16_000)
+        with little_memory(4e6 if name != "long.ogg" else 20e6):
+            assert "more than 1,000,000" in reason(lambda path: read_audio(path, 16_000), tmp_path / name)
+
+
+def test_frames_beyond_the_limit_are_refused_while_they_come(tmp_path, monkeypatch):
+    path = write_video(tmp_path / "video.mkv", greys(60))
+    monkeypatch.setattr(media, "MAX_BYTES", 10 * 48 * 64 * 3)
+    assert len(read_frames(path, Frames(end=10))) == 10
+    assert reason(lambda p: read_frames(p, Frames()), path).startswith("frames of 101,376 bytes in memory")
+    monkeypatch.setattr(media, "MAX_PIXELS", 48 * 64 - 1)
+    assert reason(lambda p: read_frames(p, Frames(end=1)), path) == "64 x 48 pixels, more than 3,071"
+
+
+def test_the_picture_on_a_cover_is_no_video(tmp_path):
+    plain, song = tmp_path / "plain.mp3", tmp_path / "song.mp3"
+    soundfile.write(plain, np.zeros(8000), 8000)
+    cover = io.BytesIO()
+    Image.fromarray(noise(1)[0]).save(cover, "JPEG")
+    content = b"\0image/jpeg\0\3\0" + cover.getvalue()
+    frame = b"APIC" + struct.pack(">I", len(content)) + b"\0\0" + content
+    size = bytes((len(frame) >> shift) & 0x7F for shift in (21, 14, 7, 0))
+    song.write_bytes(b"ID3\3\0\0" + size + frame + plain.read_bytes())
+    with av.open(str(song)) as container:
+        assert len(container.streams.video) == 1, "what FFmpeg takes it for"
+    assert reason(lambda path: read_frames(path, Frames()), song) == "no video stream"
+    assert probe(song).num_frames is None
+
+
+def test_a_video_whose_rate_varies_says_so(tmp_path):
+    steady, uneven = write_video(tmp_path / "steady.mkv", greys(40)), tmp_path / "uneven.mkv"
+    with av.open(str(uneven), "w") as container:
+        stream = container.add_stream("ffv1", rate=30)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "bgr0"
+        stream.time_base = stream.codec_context.time_base = Fraction(1, 30)
+        for number, pixels in enumerate(greys(40)):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame.pts = number if number < 20 else 20 + 30 * (number - 20)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    assert not probe(steady).varies
+    assert probe(uneven).varies
 
 
 # Frames
