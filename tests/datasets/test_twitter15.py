@@ -259,7 +259,8 @@ def test_damaged_photographs_are_named_and_the_others_kept(made_up):
     assert "empty" in reasons["train-1"]
     assert "1.jpg" in reasons["train-2"]
     (images / "3.jpg").unlink()
-    Image.new("RGB", (8, 8)).save(images / "3.jpg")
+    for number in (1, 2, 3):
+        Image.new("RGB", (8, 8)).save(images / f"{number}.jpg")
     dataset = dataset_at(made_up)
     failed = {clip["id"] for clip in prepare(dataset, 1, True).failed}
     assert failed < set(reasons)
