@@ -119,9 +119,9 @@ def _diff() -> bytes:
     return (_git("diff", "HEAD") or "").encode()
 
 
-def _git(*arguments: str, top: Path = PACKAGE) -> str | None:
+def _git(*arguments: str, top: Path | None = None) -> str | None:
     """Ask git about the tree that the code runs from; None outside a repository."""
-    command = ["git", "-C", str(top), *arguments]
+    command = ["git", "-C", str(top or PACKAGE), *arguments]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
     except (OSError, subprocess.SubprocessError):
