@@ -334,7 +334,7 @@ def render_figure(figure: Figure, stem: str, caption: str = "", notes: Sequence[
     from benchmark.tables.picture import encode
 
     content, shortened = encode(figure, stem)
-    described = {"pdf": (caption or figure.get_suptitle() or stem, (*notes, *shortened))}
+    described = {"pdf": (caption or " ".join(figure.get_suptitle().split()) or stem, (*notes, *shortened))}
     return [Artifact(f"{stem}.{suffix}", data, *described.get(suffix, ())) for suffix, data in content.items()]
 
 

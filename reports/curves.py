@@ -65,7 +65,7 @@ def figures(comparison: Comparison, logs: Histories, looks: Mapping[str, Style])
             for title, path in panels.items()
         }
         if any(curves.values()) or name == "curves":
-            drawn[name] = draw(comparison.title, curves, label, looks)
+            drawn[name] = draw(f"{comparison.title}: {label}", curves, label, looks)
     return drawn
 
 
@@ -92,7 +92,7 @@ def draw(
 ) -> Figure:
     """Draw a panel for each title of `curves`, in it a line for each method."""
     methods = list(dict.fromkeys(method for found in curves.values() for method in found))
-    figure = open_figure(3.8 * len(curves) + 0.4, 3.2, f"{title}: mean and range over seeds", methods)
+    figure = open_figure(3.8 * len(curves) + 0.4, 3.2, f"{title}, mean and range over seeds", methods)
     # what a method minimises may be a sum of many terms, so that losses have axes of their own
     panels = figure.subplots(1, len(curves), sharey="loss" not in label, squeeze=False)[0]
     for panel, (name, found) in zip(panels, curves.items(), strict=True):

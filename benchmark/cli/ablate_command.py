@@ -39,6 +39,6 @@ def ablate(
     if train(planned, options, dry_run, as_json) is None:
         return
     runs = list(found(planned.runs, options.out))
-    make_reports([report_after("ablate")], runs, planned.unsupported, to, False, as_json)
+    make_reports([report_after("ablate")], runs, planned.unsupported, to, False, as_json, name="report-ablation")
     if not all(run.record for run in runs):
         raise typer.Exit(SOME_FAILED)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from benchmark.records import RunView
     from benchmark.registry import Plugin
 
+STALE = "Edited since an earlier report wrote them, so they stay, with its numbers"
+
 Unsupported = Sequence[tuple[str, str, str]]
 """(method, data set, reason)"""
 
@@ -35,12 +37,14 @@ def report(
 ) -> None:
     """Write every table (LaTeX, Markdown, CSV) and figure (SVG, PDF, PNG) that the records allow.
 
-    report.tex includes them all: pdflatex report.tex. For an experiment file it also says what is missing of the
-    experiment, and the command that fills it.
+    report.tex includes them all: pdflatex report.tex. Some reports, or an experiment's, have a document of their own:
+    report-comparison.tex. Files of an earlier report that a new one no longer has are removed; manifest.json lists what
+    was written. For an experiment file it also says what is missing of the experiment, and the command that fills it.
     """
     from benchmark.plan.experiment import read_experiment
     from benchmark.records import view_all
     from benchmark.registry import REPORTS
+    from benchmark.report import slug
 
     files = [Path(name) for name in names or () if name.endswith((".yaml", ".yml"))]
     wanted = [name for name in names or () if Path(name) not in files]
@@ -59,7 +63,8 @@ def report(
     for one in missing:
         console.print(one["words"], markup=False, soft_wrap=True)
     everything = runs if files else view_all(out)
-    make_reports(plugins, everything, unsupported, to, quiet, as_json, missing, html_of=out if html else None)
+    name = "-".join(["report", *(file.stem for file in files), *(plugin.name for plugin in plugins if wanted)])
+    make_reports(plugins, everything, unsupported, to, quiet, as_json, missing, out if html else None, slug(name))
 
 
 def make_reports(
@@ -71,8 +76,9 @@ def make_reports(
     as_json: bool,
     missing: Sequence[dict[str, Any]] = (),
     html_of: Path | None = None,
+    name: str = "report",
 ) -> None:
-    """Write the reports of these runs into a folder, and the document that includes them; print tables and paths.
+    """Write the reports of these runs into a folder, and the document `name` of them all; print tables and paths.
 
     With `html_of`, the runs' folder, also a site of all these runs, the finished and the others.
 
@@ -80,8 +86,9 @@ def make_reports(
         UserError: when there is no run, or the folder cannot be written.
     """
     from benchmark.launch.driver import check_writable
-    from benchmark.report import compare, write
+    from benchmark.report import compare
     from benchmark.tables.document import document
+    from benchmark.tables.manifest import write_document
 
     console = open_console(stderr=as_json)
     runs = list(runs)
@@ -94,22 +101,32 @@ def make_reports(
         console.print(f"[yellow]warning:[/] {escape(problem)}", soft_wrap=True)
     for line in dict.fromkeys(line for comparison in comparisons for line in comparison.older):
         console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
-    paths, sections = [], []
+    sections = []
     for plugin in plugins:
         made = plugin.load()()
-        artifacts = list(made.build(comparisons))
-        paths += write(artifacts, to)
-        sections.append((f"{plugin.name}: {made.about}", artifacts))
+        sections.append((f"{plugin.name}: {made.about}", list(made.build(comparisons))))
         if not (as_json or quiet):
             for table in made.tables(comparisons):
                 console.print(table.to_rich())
-    paths += write([document(sections)], to)
+    artifacts = [artifact for _, found in sections for artifact in found]
+    written = write_document(document(sections, name), artifacts, to)
+    paths = written.paths
     if html_of is not None:
         from benchmark.site.pages import write_site
 
-        paths.append(write_site(runs, html_of, to, [path.name for path in paths]))
+        paths.append(write_site(runs, html_of, to, [artifact.name for artifact in artifacts]))
+    for what, files in (("Removed, of an earlier report", written.removed), (STALE, written.kept)):
+        if files:
+            words = [f"{what}:", *(f"  {path}" for path in files)]
+            console.print("\n".join(words), markup=False, soft_wrap=True)
     if as_json:
-        content = {"files": [str(path) for path in paths], "problems": problems, "missing": missing}
+        content = {
+            "files": [str(path) for path in paths],
+            "removed": [str(path) for path in written.removed],
+            "stale": [str(path) for path in written.kept],
+            "problems": problems,
+            "missing": missing,
+        }
         sys.stdout.write(json.dumps(content, indent=1) + "\n")
     else:
         console.print("\n".join(["Wrote", *(f"  {path}" for path in paths)]), markup=False, soft_wrap=True)

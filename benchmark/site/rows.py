@@ -99,7 +99,7 @@ def summarise(run: RunView, root: Path, history: Sequence[Mapping[str, Any]]) ->
         dataset=run.dataset or (parts[0] if len(parts) > 2 else MISSING),
         method=run.method or (parts[1] if len(parts) > 2 else parts[-1]),
         seed=str(run.seed) if named else _seed(parts[-1]),
-        protocol=str(run.spec.get("protocol", MISSING)),
+        protocol=_protocol(run),
         state=state,
         cause=run.problem if state == DAMAGED else str(run.status.cause),
         epoch=int(number(run.status.epoch) or 0),
@@ -124,6 +124,17 @@ def blank(rule: str, state: str, history: Sequence[Mapping[str, Any]]) -> str:
 def lacks_validation(history: Sequence[Mapping[str, Any]]) -> bool:
     """Return whether epochs are finished, none of which was measured on validation."""
     return bool(history) and all(dig(line, "valid") is None for line in history)
+
+
+def _protocol(run: RunView) -> str:
+    """Return the protocol with the epochs and what else is not its own."""
+    epochs = number(dig(run.spec, "recipe", "epochs"))
+    try:
+        changes = [change for change in run.changes() if not change.startswith("epochs=")]
+    except (AttributeError, TypeError, ValueError):  # a damaged spec holds anything
+        changes = []
+    length = [f"{epochs:g} epoch{'s' * (epochs != 1)}"] if epochs is not None else []
+    return ", ".join([str(run.spec.get("protocol", MISSING)), *length, *changes])
 
 
 def page_of(run: RunView, root: Path) -> str:

@@ -33,27 +33,29 @@ PREAMBLE = r"""\documentclass{article}
   {\centering\usebox{\entry}\par}}
 % a fragment as a table that goes on over pages, its header on each
 \newcommand{\pages}[1]{{\let\tabular\longtable\let\endtabular\endlongtable
-  \newcommand{\benchhead}{\endhead}\input{#1}}}
+  \newcommand{\benchhead}{\endhead}\input{#1}}\addtocounter{table}{-1}} % a longtable counts itself
 \newcommand{\titled}[2]{\refstepcounter{#1}{\interlinepenalty=10000
   \textbf{\csname #1name\endcsname~\csname the#1\endcsname.} #2\par}\nopagebreak\smallskip}
+\newcommand{\done}{\goodbreak\bigskip}
 \newcommand{\note}[1]{{\footnotesize #1\par}}
 \begin{document}
 """.replace("@CODEPOINT@", CODEPOINT)
 CODEPOINT_NOTE = "U+XXXX: a character for which pdfLaTeX has no glyph; the Markdown and CSV files have it."
 
 
-def document(sections: Iterable[tuple[str, Sequence[Artifact]]]) -> Artifact:
-    """Return report.tex: every fragment and PDF figure with its caption and notes, under a heading for each report.
+def document(sections: Iterable[tuple[str, Sequence[Artifact]]], name: str = "report") -> Artifact:
+    """Return a document: every fragment and PDF figure with its caption and notes, under a heading for each report.
 
     Args:
         sections: what each report is about, and its files.
+        name: of the file, without `.tex`.
     """
     parts = [PREAMBLE, "\\tableofcontents\n"]
     for title, artifacts in sections:
         shown = [artifact for artifact in artifacts if artifact.name.endswith((".tex", ".pdf"))]
         headings = [f"\\section{{{escape_latex(title)}}}\n", *[""] * len(shown)]
         parts += [_entry(artifact, heading) for artifact, heading in zip(shown, headings, strict=False)]
-    return Artifact("report.tex", ("\n".join([*parts, "\\end{document}"]) + "\n").encode("utf-8", "backslashreplace"))
+    return Artifact(f"{name}.tex", ("\n".join([*parts, "\\end{document}"]) + "\n").encode("utf-8", "backslashreplace"))
 
 
 def _entry(artifact: Artifact, heading: str) -> str:
@@ -62,7 +64,7 @@ def _entry(artifact: Artifact, heading: str) -> str:
     if suffix == "tex":
         return _table(artifact, stem, heading)
     picture = f"\\fit{{\\includegraphics{{{artifact.name}}}}}"
-    return heading + _titled("figure", artifact, picture) + "\\bigskip\n"
+    return heading + _titled("figure", artifact, picture) + "\\done\n"
 
 
 def _table(artifact: Artifact, stem: str, heading: str) -> str:
@@ -76,12 +78,13 @@ def _table(artifact: Artifact, stem: str, heading: str) -> str:
     else:
         body = f"\\fit{{\\footnotesize\\input{{{stem}}}}}"
     entry = heading + _titled("table", artifact, body)
-    return f"\\begin{{landscape}}\n{entry}\\end{{landscape}}\n" if on_side else entry + "\\bigskip\n"
+    return f"\\begin{{landscape}}\n{entry}\\end{{landscape}}\n" if on_side else entry + "\\done\n"
 
 
 def _titled(kind: str, artifact: Artifact, body: str) -> str:
-    lines = [f"\\titled{{{kind}}}{{{breakable(artifact.caption)}}}", body, "\\nopagebreak\\smallskip"]
-    lines += [f"\\note{{{breakable(note)}}}" for note in artifact.notes if note.strip()]
+    lines = [f"\\titled{{{kind}}}{{{breakable(artifact.caption)}}}", body]
+    notes = [f"\\note{{{breakable(note)}}}" for note in artifact.notes if note.strip()]
+    lines += ["\\nopagebreak\\smallskip", *notes] if notes else []
     if has_codepoints("".join(lines)) or (kind == "table" and has_codepoints(artifact.content.decode())):
         lines.append(f"\\note{{{CODEPOINT_NOTE}}}")
     return "\n".join(lines) + "\n\n"

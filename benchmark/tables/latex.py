@@ -99,7 +99,7 @@ def printed_width(text: str) -> int:
 
 def breakable(text: str) -> str:
     """Return text escaped for a paragraph, in which names of any length can be broken."""
-    return r"\allowbreak ".join(line for part in text.split("\n") for line in lines_of(part, WORD_WIDTH))
+    return " ".join(r"\allowbreak ".join(lines_of(part, WORD_WIDTH)) for part in text.split("\n"))
 
 
 def stack(lines: Sequence[str], centred: bool = False) -> str:
