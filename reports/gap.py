@@ -17,7 +17,7 @@ from benchmark.records import RunView, State
 from benchmark.report import Artifact, Comparison, Report, render, render_figure
 from benchmark.tables.table import FAILED, MISSING, Cell, Column, Table
 
-from ._figures import PALETTE
+from ._figures import LONGEST, PALETTE
 from ._histories import History, histories
 
 NO_FIT, FEW = "no fit", "few"
@@ -245,7 +245,7 @@ def draw(comparison: Comparison) -> Figure:
             panel.set_xlabel("epoch T")
             panel.tick_params(labelbottom=True)  # a shared axis hides them where the grid goes on below
     figure.supylabel("G: gap of training losses (nats)", fontsize=10)
-    figure.suptitle(comparison.title)
+    figure.suptitle("\n".join(textwrap.wrap(comparison.title, LONGEST)))
     handles, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9)
     return figure

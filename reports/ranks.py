@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import statistics
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ from benchmark.metrics import FUSED, HEADLINE
 from benchmark.report import Artifact, Comparison, Report, render, render_figure, slug
 from benchmark.tables.table import Cell, Column, Mark, Table
 
+from ._figures import LONGEST
 from ._marks import LEVEL, mean_scores
 
 LEAST_DATASETS, LEAST_METHODS = 2, 3
@@ -150,7 +152,10 @@ def table_of(ranking: Ranking) -> Table:
 def draw(ranking: Ranking) -> Figure:
     """Draw the critical-difference diagram: methods on an axis of mean ranks, bars over those not told apart."""
     count = len(ranking.methods)
-    figure = Figure(figsize=(9.0, 1.2 + 0.17 * count), layout="constrained")
+    title = f"{ranking.title}: mean rank over {len(ranking.datasets)} data sets (Friedman p = {ranking.p:.4f});"
+    title += f" bars: within the critical difference {ranking.critical_difference:.2f}"
+    lines = textwrap.wrap(title, LONGEST)  # longer ones would be shortened, and lose their numbers
+    figure = Figure(figsize=(9.0, 1.2 + 0.17 * (count + len(lines) - 1)), layout="constrained")
     panel = figure.subplots()
     # positions stand for names: the library goes through sets, whose order for texts changes from process to process
     artists = scikit_posthocs.critical_difference_diagram(
@@ -168,10 +173,5 @@ def draw(ranking: Ranking) -> Figure:
         name = name if len(name) <= NAME_WIDTH else f"{name[:NAME_WIDTH]}…"
         text.set_color("black")
         text.set_text(f" {name} ({ranking.mean[position]:.2f}) ")
-    panel.set_title(
-        f"{ranking.title}: mean rank over {len(ranking.datasets)} data sets (Friedman p = {ranking.p:.4f});"
-        f" bars: within the critical difference {ranking.critical_difference:.2f}",
-        fontsize=9,
-        parse_math=False,
-    )
+    panel.set_title("\n".join(lines), fontsize=9, parse_math=False)
     return figure

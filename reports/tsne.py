@@ -27,7 +27,7 @@ from benchmark.records import Embeddings, RunView, State
 from benchmark.report import Artifact, Comparison, Report, render, render_figure
 from benchmark.tables.table import FAILED, MISSING, Cell, Column, Table
 
-from ._figures import PALETTE
+from ._figures import LONGEST, PALETTE
 
 SAMPLES = 1000
 """Most test samples of a map."""
@@ -201,7 +201,7 @@ def draw(comparison: Comparison, runs: Runs) -> Figure:
         row[0].set_ylabel(textwrap.fill(f"{method},seed {seed}".replace(",", ", "), 28), fontsize=10)
     for panel, modality in zip(panels[0], comparison.modalities, strict=True):
         panel.set_title(modality, fontsize=11)
-    figure.suptitle(comparison.title)
+    figure.suptitle("\n".join(textwrap.wrap(comparison.title, LONGEST)))
     if legend_rows:
         dots = [Line2D([], [], marker=shape, linestyle="", markersize=5, color=colour) for colour, shape in styles]
         options = {"ncols": min(len(names), LEGEND_COLUMNS), "handletextpad": 0.1, "columnspacing": 0.9}

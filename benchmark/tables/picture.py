@@ -76,4 +76,4 @@ def _drawable(words: str, text: Text, full: dict[str, str]) -> str:
             lines[position] = f"{line[: LONGEST - 8]}… #{digest}"
             full[lines[position]] = line
     shown = "\n".join("".join(c if font.get_char_index(ord(c)) else f"U+{ord(c):04X}" for c in line) for line in lines)
-    return shown.replace("$", r"\$")
+    return shown.replace("$", r"\$") if text.get_parse_math() else shown

@@ -135,7 +135,12 @@ def test_the_document_compiles_and_its_text_has_the_numbers_names_and_marks(buil
     assert "Missing character" not in log
     overfull = [float(width) for width in re.findall(r"Overfull \\hbox \(([\d.]+)pt", log)]
     assert not [width for width in overfull if width > 20]
+    assert "Overfull \\vbox" not in log, "what is higher than a page is lost below it"
     text = text_of(folder / "report.pdf")
+    for kind in ("Table", "Figure"):
+        count = (built / "report.tex").read_text(encoding="utf-8").count(f"\\titled{{{kind.lower()}}}")
+        numbers = [int(number) for number in re.findall(rf"{kind} (\d+)\. ", text)]
+        assert numbers == list(range(1, count + 1)), "each is there once, in order"
     for name in ("late_sum", "ogm[alpha=0.1]", "aug[losses=[residual]]", "50%_of_$x^2$", "& {a}#~b\\c", "U+65B9"):
         assert name in text
     assert "setting_29=0.29]" in text.replace(" ", "").replace("\n", "")
@@ -148,6 +153,9 @@ def test_the_document_compiles_and_its_text_has_the_numbers_names_and_marks(buil
     stems = {path.stem for path in built.glob("*.tex")} - {"report"}
     source = (built / "report.tex").read_text(encoding="utf-8")
     assert stems == set(re.findall(r"\\(?:input|pages)\{([^#}]+)\}", source))
+    captions = re.findall(r"\\titled\{figure\}\{(.*)\}", source)
+    assert len(set(captions)) == len(captions), "no two figures have one caption"
+    assert "andrange" not in text
     assert {path.name for path in built.glob("*.pdf")} == set(re.findall(r"\\includegraphics\{([^}]+)\}", source))
 
 
