@@ -244,7 +244,7 @@ def test_a_job_knows_its_number(monkeypatch):
 
 def test_the_cores_of_a_job_are_shared_by_its_runs(submit):
     terms = submit(per_gpu=2).terms
-    request, free = Request(gpus=2, cpus=10), replace(terms.options, threads=None)
+    request, free = Request(gpus=2, cpus=10), replace(terms.options, threads=0)
     terms = terms.model_copy(update={"request": request, "options": free})
     found = share_out(terms)
     assert (found.jobs, found.device, found.num_gpus, found.threads) == (4, "cuda", 2, 2)
