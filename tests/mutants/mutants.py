@@ -160,37 +160,50 @@ class Places:
         return top.name not in self._module.skip
 
 
-def mutants_of(module: Module, source: str) -> list[tuple[Mutant, str]]:
-    """Return every mutant of a module with its source, grouped by site: [(mutant, source of the module)]."""
+@dataclass(frozen=True)
+class Site:
+    """A place in a module that one kind of change changes, with the change that was drawn."""
+
+    line: int
+    operator: str
+    """Cosmic Ray's name of the change."""
+    occurrence: int
+    """Which of the places of that operator it is."""
+
+
+def sites_of(module: Module, source: str) -> list[Site]:
+    """Return the sites of a module, each with one change of its kind, drawn by the module's seed."""
     from cosmic_ray.ast import ast_nodes, get_ast
-    from cosmic_ray.mutating import mutate_code
     from cosmic_ray.plugins import get_operator, operator_names
 
-    places, tree, lines = Places(module, source), get_ast(source), source.splitlines()
-    found = []
+    places, nodes = Places(module, source), list(ast_nodes(get_ast(source)))
+    groups: dict[tuple[int, int, str], list[Site]] = {}
     for name in sorted(operator_names()):
         kind = get_operator(name)
         if kind.arguments() or name.endswith("NoOp"):
             continue
-        sites = [start for node in ast_nodes(tree) for start, _ in kind().mutation_positions(node)]
-        for occurrence, (line, column) in enumerate(sites):
-            if not places.wanted((line, column)):
-                continue
-            mutated = mutate_code(source, kind(), occurrence)
-            if mutated is None or mutated == source:
-                continue
-            change = name.removeprefix("core/")
-            changed = mutated.splitlines()
-            at = next((n for n, (a, b) in enumerate(zip(lines, changed, strict=False)) if a != b), line - 1)
-            before, after = lines[at].strip(), changed[at].strip() if at < len(changed) else ""
-            top = places.top(line)
-            one = Mutant(module.area, module.path, top.name if top else "", line, change, before, after)
-            found.append(((line, column, change.partition("_")[0]), one, mutated))
-    groups: dict[tuple[int, int, str], list[tuple[Mutant, str]]] = {}
-    for site, one, mutated in found:
-        groups.setdefault(site, []).append((one, mutated))
+        starts = [start for node in nodes for start, _ in kind().mutation_positions(node)]
+        for occurrence, (line, column) in enumerate(starts):
+            if places.wanted((line, column)):
+                family = name.partition("_")[0]
+                groups.setdefault((line, column, family), []).append(Site(line, name, occurrence))
     generator = random.Random(f"{SEED} {module.path}")
-    return [generator.choice(groups[site]) for site in sorted(groups)]
+    return [generator.choice(groups[place]) for place in sorted(groups)]
+
+
+def make(module: Module, source: str, site: Site) -> tuple[Mutant, str]:
+    """Return the mutant of a site, and the module's source with it."""
+    from cosmic_ray.mutating import mutate_code
+    from cosmic_ray.plugins import get_operator
+
+    mutated = mutate_code(source, get_operator(site.operator)(), site.occurrence)
+    assert mutated is not None, site
+    lines, changed = source.splitlines(), mutated.splitlines()
+    at = next((n for n, (a, b) in enumerate(zip(lines, changed, strict=False)) if a != b), site.line - 1)
+    top = Places(module, source).top(site.line)
+    change = site.operator.removeprefix("core/")
+    before, after = lines[at].strip(), changed[at].strip()
+    return Mutant(module.area, module.path, top.name if top else "", at + 1, change, before, after), mutated
 
 
 SEED = 0
@@ -296,16 +309,16 @@ def try_module(
     usual = time.monotonic() - started
     if code != ALL_PASS:
         raise SystemExit(f"{module.path}: without a mutant its tests end with {code}: {' '.join(module.tests)}")
-    sites = mutants_of(module, source)
-    chosen = [place for place, (mutant, _) in enumerate(sites) if mutant.change_of in alive]
-    if not before:
-        chosen = sorted(random.Random(f"{SEED} {module.path}").sample(range(len(sites)), min(most, len(sites))))
-    say(f"{module.path}: {len(sites)} sites, {len(chosen)} tried, tests take {usual:.1f} s")
-    for number in chosen:
-        mutant, mutated = sites[number]
+    sites = sites_of(module, source)
+    sample = random.Random(f"{SEED} {module.path}").sample(range(len(sites)), min(most, len(sites)))
+    tried = [make(module, source, sites[number]) for number in sorted(sample)]
+    if before:
+        tried = [(mutant, mutated) for mutant, mutated in tried if mutant.change_of in alive]
+    say(f"{module.path}: {len(sites)} sites, {len(tried)} tried, tests take {usual:.1f} s")
+    for mutant, mutated in tried:
         equal = any(decision.is_about(mutant) for decision in decisions)
         outcome = "equivalent" if equal else outcome_of(ask(module, mutated, PATIENCE * usual + 10, seconds))
-        mutant = replace(mutant, outcome=outcome)
+        mutant = replace(mutant, outcome=outcome)  # noqa: PLW2901
         if outcome in LEFT:
             say(
                 f"  {outcome} {mutant.place}:{mutant.line} {mutant.change}\n    - {mutant.before}\n    + {mutant.after}"
@@ -344,7 +357,9 @@ def main() -> None:
     parser.add_argument("--areas", help="names of areas, with commas; all by default")
     parser.add_argument("--only", default="", help="part of the path of the modules that are tried")
     parser.add_argument("--most", type=int, default=40, help="mutants tried of each module")
-    parser.add_argument("--again", type=Path, help="file of an earlier run: only what survived it is tried")
+    parser.add_argument(
+        "--again", type=Path, help="file of an earlier run with the same --most: only what survived it is tried"
+    )
     parser.add_argument("--to", type=Path, help="file for every mutant and what became of it, JSON")
     chosen = parser.parse_args()
     os.chdir(REPO)
