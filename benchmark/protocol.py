@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, Field
 
+from benchmark.bounded import parse_yaml, read_bytes
 from benchmark.errors import Problem, UserError, nearest
 from benchmark.rules import BEST_VALID, known_rule
 from benchmark.settings import Settings, parse_settings
@@ -190,6 +191,10 @@ def load_protocol(name: str) -> Protocol:
     return parse_settings(Protocol, read_yaml(text, f"protocol {name}"), f"protocol {name}")
 
 
+MAX_FILE = 2**20
+"""Most bytes of an experiment or a protocol."""
+
+
 def read_text(path: Path, where: str) -> str:
     """Return the text of a file that the user named.
 
@@ -197,18 +202,19 @@ def read_text(path: Path, where: str) -> str:
         UserError: when it cannot be read or is not text.
     """
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        got = f"{path} ({getattr(error, 'strerror', None) or 'not UTF-8'})"
+        return read_bytes(path, MAX_FILE).decode("utf-8")
+    except (OSError, ValueError) as error:
+        words = "not UTF-8" if isinstance(error, UnicodeDecodeError) else getattr(error, "strerror", None) or error
+        got = f"{path} ({words})"
         raise UserError(Problem(where, "a readable YAML file", got)) from None
 
 
 def read_yaml(text: str, where: str) -> dict[str, Any]:
     """Parse a YAML mapping, with the line of a syntax error or a repeated key in the message."""
     try:
-        content = yaml.load(text, Loader=_StrictLoader)
-    except yaml.YAMLError as error:
-        raise UserError(Problem(where, "well-formed YAML", " ".join(str(error).split()))) from None
+        content = parse_yaml(text, _StrictLoader)
+    except ValueError as error:
+        raise UserError(Problem(where, "well-formed YAML", str(error))) from None
     if not isinstance(content, dict):
         raise UserError(Problem(where, "a YAML mapping (key: value lines)", type(content).__name__))
     return content

@@ -13,6 +13,11 @@ from benchmark.errors import Problem, UserError, nearest
 KIND = "kind"
 """Name of the field that tells settings of several classes apart."""
 
+MAX_TYPED = 10_000
+"""Most characters of a value typed on the command line."""
+MAX_BRACKETS = 200
+"""Most brackets that open in it."""
+
 SettingsT = TypeVar("SettingsT", bound="Settings")
 
 
@@ -70,7 +75,12 @@ def parse_settings(kind: type[SettingsT], values: Mapping[str, Any], where: str)
         UserError: with one problem for each bad key or value.
     """
     try:
-        return kind.model_validate_json(json.dumps(dict(values), default=_no_json), strict=True)
+        text = json.dumps(dict(values), default=_no_json)
+    except (ValueError, TypeError, RecursionError) as error:  # numbers of thousands of digits, circles, odd keys
+        got = "values nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise UserError(Problem(where, "plain values", got)) from None
+    try:
+        return kind.model_validate_json(text, strict=True)
     except ValidationError as error:
         raise UserError(*(_problem(kind, detail, where) for detail in error.errors())) from None
 
@@ -135,9 +145,12 @@ def parse_value(text: str) -> Any:
     words: dict[str, Any] = {"True": True, "False": False, "None": None}
     if text in words:
         return words[text]
+    if len(text) > MAX_TYPED or text.count("[") + text.count("{") > MAX_BRACKETS:
+        expected = f"at most {MAX_TYPED} characters and {MAX_BRACKETS} opening brackets"
+        raise UserError(Problem("a value", expected, f"{len(text)} characters, {text[:20]!r}..."))
     try:
         return json.loads(text)
-    except json.JSONDecodeError:
+    except ValueError:
         pass
     if text.startswith("[") and text.endswith("]"):
         return [parse_value(part) for part in split_list(text[1:-1])]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 from benchmark.cli import (
@@ -23,8 +23,11 @@ from benchmark.cli import (
     status_command,
     sync_command,
 )  # fmt: skip
+from benchmark.cli.terminal import Console
 from benchmark.errors import UserError
 
+NOT_OURS = {errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG, errno.EIO}
+"""What a disk or its owner does not allow: told in a line, whatever the command was doing."""
 BAD_INPUT = 2
 """Exit code for input that cannot be used."""
 
@@ -59,7 +62,16 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        console = Console(stderr=True, soft_wrap=True, highlight=False)
         for problem in error.problems:
-            console.print(f"[red]error:[/] {escape(str(problem))}")
+            _tell(str(problem))
         sys.exit(BAD_INPUT)
+    except OSError as error:
+        if error.errno not in NOT_OURS:
+            raise
+        _tell(f"{error.filename or 'the disk'}: {error.strerror}.")
+        sys.exit(BAD_INPUT)
+
+
+def _tell(problem: str) -> None:
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console.print(f"[red]error:[/] {escape(problem)}")

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 ROWS = 40
 """Most rows of the table unless --all: what needs attention comes first."""
+DAMAGED = "damaged"
+"""In place of a state: some file of the run cannot be read."""
 REFRESH = 2.0
 """Seconds between two looks with --watch."""
 
@@ -68,13 +70,19 @@ def _picture(runs: Sequence[RunView], out: Path, remarks: Sequence[str], show_al
 
     if not runs:
         return f"No runs in {out}."
-    counts = Counter(run.status.state for run in runs)
-    ranked = sorted(runs, key=lambda run: ORDER.index(run.status.state)) if len(runs) > ROWS else list(runs)
+    counts = Counter(run.status.state for run in runs if not run.problem)
+    ranked = (
+        sorted(runs, key=lambda run: -1 if run.problem else ORDER.index(run.status.state))
+        if len(runs) > ROWS
+        else list(runs)
+    )
     shown = ranked if show_all else ranked[:ROWS]
-    lines = [", ".join(f"{counts[state]} {state}" for state in ORDER if counts[state])]
+    damaged = sum(bool(run.problem) for run in runs)
+    numbers = [f"{counts[state]} {state}" for state in ORDER if counts[state]]
+    lines = [", ".join([*numbers, *[f"{damaged} {DAMAGED}"] * (damaged > 0)])]
     if len(shown) < len(runs):
         lines.append(f"{len(runs) - len(shown)} more with --all.")
-    if any(run.problem for run in runs):
+    if damaged:
         lines.append("A damaged run is trained again by the command that made it.")
     lines += where_to_look(runs, out)
     return Group(_table(shown), *map(Text, [*lines, *remarks]))
@@ -89,10 +97,10 @@ def _table(runs: Sequence[RunView]) -> Table:
         table.add_column(name)
     for run in runs:
         row = as_row(run)
-        state = State(row["state"])
+        state = run.status.state
         table.add_row(
             Text(row["run"]),
-            Text(row["state"], style=COLOURS[state]),
+            Text(row["state"], style=COLOURS[State.FAILED if run.problem else state]),
             str(row["attempts"]),
             f"{row['epoch']}/{row['epochs']}",
             valid_score(run.status),
@@ -111,7 +119,7 @@ def as_row(run: RunView) -> dict[str, Any]:
         "dataset": run.dataset if known else None,
         "method": run.method if known else None,
         "seed": run.seed if known else None,
-        "state": str(run.status.state),
+        "state": DAMAGED if run.problem else str(run.status.state),
         "attempts": run.status.attempts,
         "epoch": run.status.epoch,
         "epochs": run.status.epochs,

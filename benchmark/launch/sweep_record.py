@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from benchmark.bounded import parse_json, read_bytes
 from benchmark.errors import UserError
 from benchmark.launch.launch_options import LaunchOptions
 from benchmark.plan.spec import RunSpec
@@ -69,7 +69,7 @@ def read_sweeps(out: Path) -> list[SweepRecord]:
     found = []
     for path in (out / FOLDER).glob("*/*.json"):
         try:
-            record = parse_settings(SweepRecord, json.loads(path.read_bytes()), str(path))
+            record = parse_settings(SweepRecord, parse_json(read_bytes(path)), str(path))
         except (OSError, ValueError, UserError):
             continue
         found.append(record.model_copy(update={"options": replace(record.options, out=out)}))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from benchmark.cache import cached_text
 from benchmark.errors import Problem, Problems, UserError, nearest
 from benchmark.plan.spec import PluginSpec, RunSpec, data_folder
-from benchmark.plan.typed import parse_assignments, parse_bracketed, parse_seeds
+from benchmark.plan.typed import MAX_RUNS, parse_assignments, parse_bracketed, parse_seeds
 from benchmark.protocol import Protocol, Recipe, load_protocol
 from benchmark.registry import DATASETS, METHODS, Plugin, file_digest
 from benchmark.rules import RULES, needs_validation
@@ -98,6 +98,8 @@ def plan(sweep: Sweep) -> Plan:
         seeds = parse_seeds(sweep.seeds) if isinstance(sweep.seeds, str) else sweep.seeds
         if not seeds:
             raise UserError(Problem("--seeds", "at least one seed", "none", "Write 0-4, 0,1,2 or 0."))
+    if (count := len(methods) * len(datasets) * len(seeds)) > MAX_RUNS:  # else planning itself would take all memory
+        raise UserError(Problem("the sweep", f"at most {MAX_RUNS} runs", f"{count}", "Split it."))
     recipe_changes = {**sweep.recipe, **assigned.get("protocol", {})}
     for method in methods:  # here too, since a bad data set keeps runs from being planned
         with problems.collect():

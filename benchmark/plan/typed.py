@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from benchmark.errors import Problem, Problems, UserError
 from benchmark.settings import is_balanced, parse_value, split_list
+
+MAX_SEEDS = 100_000
+"""Most seeds of a sweep."""
+MAX_SEED = 2**63 - 1
+MAX_GRID = 10_000
+"""Most settings that one name in brackets stands for."""
+MAX_RUNS = 100_000
+"""Most runs of a sweep."""
+MAX_DEPTH = 20
+"""Most dots in the key of an assignment."""
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -20,13 +31,20 @@ def parse_seeds(text: str) -> list[int]:
     for part in split_list(text):
         first, dash, last = part.partition("-")
         try:
-            seeds += range(int(first), int(last) + 1) if dash else [int(first)]
+            found = range(int(first), int(last) + 1) if dash else [int(first)]
         except ValueError:
             seeds = []
             break
+        if max(found, default=0) > MAX_SEED or len(seeds) + len(found) > MAX_SEEDS:
+            raise UserError(Problem("--seeds", f"at most {MAX_SEEDS} seeds, each at most {MAX_SEED}", _short(text)))
+        seeds += found
     if not seeds:
-        raise UserError(Problem("--seeds", "whole numbers such as 0-4, 0,1,7 or 5", repr(text)))
+        raise UserError(Problem("--seeds", "whole numbers such as 0-4, 0,1,7 or 5", _short(text)))
     return list(dict.fromkeys(seeds))
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) < 80 else f"{text[:60]}... ({len(text)} characters)")
 
 
 def parse_bracketed(token: str) -> tuple[str, list[dict[str, Any]]]:
@@ -38,7 +56,7 @@ def parse_bracketed(token: str) -> tuple[str, list[dict[str, Any]]]:
     name, bracket, rest = token.partition("[")
     if not bracket:
         return name, [{}]
-    wrong = Problem(repr(token), "name[key=value,...]", "unbalanced brackets or an entry without a key")
+    wrong = Problem(_short(token), "name[key=value,...]", "unbalanced brackets or an entry without a key")
     if not rest.endswith("]") or not is_balanced(token):
         raise UserError(wrong)
     options: dict[str, list[Any]] = {}
@@ -50,6 +68,9 @@ def parse_bracketed(token: str) -> tuple[str, list[dict[str, Any]]]:
             options[next(reversed(options))].append(parse_value(entry))
         else:
             raise UserError(wrong)
+    count = math.prod(map(len, options.values()))
+    if count > MAX_GRID:
+        raise UserError(Problem(_short(token), f"a grid of at most {MAX_GRID} settings", str(count)))
     return name, [dict(zip(options, values, strict=True)) for values in itertools.product(*options.values())]
 
 
@@ -70,8 +91,10 @@ def parse_assignments(settings: Sequence[str], problems: Problems | None = None)
             path, equals, value = setting.partition("=")
             target, dot, key = path.strip().partition(".")
             if not (equals and dot and target and key):
-                raise UserError(Problem("--set", "target.key=value, such as ogm.alpha=0.3", repr(setting)))
+                raise UserError(Problem("--set", "target.key=value, such as ogm.alpha=0.3", _short(setting)))
             *parents, leaf = key.split(".")
+            if len(parents) > MAX_DEPTH:
+                raise UserError(Problem("--set", f"at most {MAX_DEPTH} dots in a key", _short(setting)))
             inner = assigned.setdefault(target, {})
             for parent in parents:
                 inner = inner.setdefault(parent, {})

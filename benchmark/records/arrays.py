@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
 
 from benchmark.records.files import write_atomic
 
@@ -71,12 +70,21 @@ def read_table(path: Path) -> Table:
     import pyarrow.parquet as pq
 
     try:
+        if not path.is_file() and path.exists():
+            raise ValueError("expected a regular file")
         with pq.ParquetFile(path) as file:  # read_table would look for a whole data set
             table = file.read(use_threads=False)
         heads = [name for name in table.column_names if name not in KEYS]
         logits = {head: matrix(table[head]) for head in heads}
-        return Table(table.select(["rule", "id"]), table["label"].to_numpy(), logits)
-    except (pa.ArrowException, LookupError, AttributeError, TypeError) as error:
+        labels = table["label"]
+        if not len(labels) or not pa.types.is_integer(labels.type):
+            raise ValueError(f"expected rows with labels, got {len(labels)} of {labels.type}")
+        if holes := [name for name in table.column_names if table[name].null_count]:
+            raise ValueError(f"expected no empty cells, got some in {', '.join(holes)}")
+        return Table(table.select(["rule", "id"]), labels.to_numpy(), logits)
+    except OSError:
+        raise
+    except Exception as error:  # noqa: BLE001  a damaged file raises whatever its bytes lead to
         raise ValueError(str(error).splitlines()[0] if str(error) else type(error).__name__) from None
 
 
@@ -140,14 +148,22 @@ def read_embeddings(path: Path) -> Embeddings:
     import numpy as np
 
     try:
+        if not path.is_file() and path.exists():
+            raise ValueError("expected a regular file")
         with np.load(path, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
-    except (KeyError, EOFError, BadZipFile) as error:
+    except OSError:
+        raise
+    except Exception as error:  # noqa: BLE001  a damaged file raises whatever its bytes lead to
         raise ValueError(str(error).splitlines()[0] if str(error) else type(error).__name__) from None
     for name in SAMPLES:
         if name not in arrays:
             raise ValueError(f"expected an array {name}, got none")
     features = {name: values for name, values in arrays.items() if name not in SAMPLES}
+    count = arrays["ids"].shape
+    for name, values in arrays.items():
+        if (values.ndim, values.shape[:1]) != (1 if name in SAMPLES else 2, count):
+            raise ValueError(f"expected a row of {name} for each id, got shape {values.shape}")
     return Embeddings(arrays["ids"].tolist(), arrays["labels"], features)
 
 

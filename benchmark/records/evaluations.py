@@ -5,12 +5,12 @@ A file names the run that it belongs to and its own version; one of another run 
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, Self
 
+from benchmark.bounded import parse_json, read_bytes
 from benchmark.records.files import RunFolder
 
 MIXED = "mixed"
@@ -76,7 +76,7 @@ class Evaluation(ABC):
     def read(cls, folder: RunFolder, run_id: str) -> Self | None:
         """Return what was measured of a run; None where it is absent, damaged, or of another run or version."""
         try:
-            content = json.loads((folder.path / cls.FILE).read_text(encoding="utf-8"))
+            content = parse_json(read_bytes(folder.path / cls.FILE))
             if (content["schema"], content["id"]) != (cls.SCHEMA, run_id):
                 return None
             return cls(**{part: [_row(kind, row) for row in content.get(part, ())] for part, kind in cls.PARTS.items()})

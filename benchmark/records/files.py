@@ -8,6 +8,7 @@ runs/<dataset>/<method>/<first two digits of id>/s<seed>-<id>/
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import re
@@ -22,9 +23,10 @@ from typing import Any
 import yaml
 from filelock import FileLock
 
+from benchmark.bounded import parse_json, parse_yaml, read_bytes
 from benchmark.records import record as records
 from benchmark.records.record import Record, RecordError
-from benchmark.records.status import State, Status
+from benchmark.records.status import State, Status, parse_status
 from benchmark.versions import migrate
 
 YAML: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -36,6 +38,8 @@ LOCK_PATIENCE = 1.0
 """Seconds to try for a run's lock: processes that only ask whether it is held hold it for an instant."""
 LITTER = re.compile(r"\.(.+)\.[a-z0-9_]{8}")
 """Name of the temporary file of a write, and of what was to be written."""
+AHEAD = 300.0
+"""Seconds that another machine's clock may be ahead of ours."""
 SILENT_BEATS = 6
 """After as many missed heartbeats, a run on another machine counts as dead."""
 
@@ -136,7 +140,8 @@ class RunFolder:
     def is_locked(self) -> bool:
         """Return whether a living process works on this run."""
         try:
-            with (self.path / ".lock").open("rb") as stream:  # for reading: the run may be another user's
+            # for reading, since the run may be another user's; and a pipe in its place must not hold us up
+            with os.fdopen(os.open(self.path / ".lock", os.O_RDONLY | os.O_NONBLOCK), "rb") as stream:
                 fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
@@ -158,9 +163,10 @@ class RunFolder:
             return False
         try:
             last = (self.path / ".heartbeat").stat().st_mtime
-        except FileNotFoundError:
+        except OSError:
             last = status.updated
-        return time.time() - last < SILENT_BEATS * status.heartbeat
+        # clocks may differ, but a heartbeat from far ahead would be awaited for ever
+        return -AHEAD < time.time() - last < SILENT_BEATS * status.heartbeat
 
     def beat(self) -> None:
         """Write a heartbeat."""
@@ -237,8 +243,8 @@ class RunFolder:
         if missing:
             raise RecordError(f"spec.yaml: truncated or damaged (no {', '.join(sorted(missing))})")
         try:
-            return migrate(spec)
-        except (AttributeError, KeyError, TypeError):
+            return _checked_spec(migrate(spec))
+        except (AttributeError, KeyError, TypeError, ValueError):
             raise RecordError("spec.yaml: damaged (method or dataset without name and code)") from None
 
     def read_status(self) -> Status:
@@ -247,12 +253,11 @@ class RunFolder:
         Raises:
             RecordError: when status.json is damaged.
         """
-        if not (self.path / "status.json").exists():
+        if not os.path.lexists(self.path / "status.json"):
             return Status()
-        content = _mapping(self.path / "status.json", json.loads)
+        content = _mapping(self.path / "status.json", parse_json)
         try:
-            ends = tuple(content.get("ends", ()))
-            return Status(**{**content, "state": State(content["state"]), "ends": ends})
+            return parse_status(content)
         except (TypeError, ValueError, KeyError) as error:
             raise RecordError(f"status.json: expected its fields, got {error}") from None
 
@@ -266,15 +271,22 @@ class RunFolder:
     def write_record(self, found: Record) -> None:
         """Write the record, with the bytes of the files that belong to it; they must be there already."""
         files = self.size_of(self.predictions.name, self.embeddings.name)
-        self.write("record.json", replace(found, files=files).plain())
+        self.write("record.json", replace(found, files=files, planned=digest_of(self.read_spec())).plain())
 
-    def read_record(self) -> Record:
+    def read_record(self, spec: Mapping[str, Any] | None = None) -> Record:
         """Return the record of a finished run.
 
+        Args:
+            spec: what its spec.yaml holds, to be compared with that of the record; None to leave that out.
+
         Raises:
-            RecordError: when it is missing, truncated, of a newer version, or its predictions are gone or cut.
+            RecordError: when it is missing, truncated, of a newer version or another spec, or its predictions are gone
+                or cut.
         """
-        return records.parse(self.plain_record())
+        found = records.parse(self.plain_record())
+        if spec is not None and found.planned and found.planned != digest_of(spec):
+            raise RecordError("spec.yaml: damaged (not what the run was trained with)")
+        return found
 
     def plain_record(self) -> dict[str, Any]:
         """Return the record of a finished run as plain values of today's schema.
@@ -282,7 +294,7 @@ class RunFolder:
         Raises:
             RecordError: when it is missing, truncated, of another version, or its predictions are gone or cut.
         """
-        content = records.migrate(_mapping(self.path / "record.json", json.loads))
+        content = records.migrate(_mapping(self.path / "record.json", parse_json))
         for name, size in records.parse(content).files.items():
             found = _size(self.path / name)
             if found != size:
@@ -290,22 +302,22 @@ class RunFolder:
         return content
 
     def read_history(self) -> list[dict[str, Any]]:
-        """Return the epochs of history.jsonl; a torn last line is left out."""
+        """Return the epochs of history.jsonl up to the first damage; a torn last line is left out."""
         try:
-            lines = (self.path / "history.jsonl").read_bytes().split(b"\n")
-        except FileNotFoundError:
+            lines = read_bytes(self.path / "history.jsonl").split(b"\n")
+        except (OSError, ValueError):
             return []
         whole = lines[:-1]  # after the last newline there is a torn line or nothing
         try:
-            history: list[dict[str, Any]] = json.loads(b"[" + b",".join(whole) + b"]")
-            if len(history) == len(whole):
+            history: list[dict[str, Any]] = parse_json(b"[" + b",".join(whole) + b"]")
+            if len(history) == len(whole) and all(isinstance(line, dict) for line in history):
                 return history
         except ValueError:
             pass  # then up to the damage
         history = []
         for line in whole:
             try:
-                history.append(json.loads(line))
+                history.append(_line(line))
             except ValueError:
                 break
         return history
@@ -318,37 +330,88 @@ class RunFolder:
     def read_environment(self) -> dict[str, Any]:
         """Return what env.json says of machine, versions and command line; nothing where it is gone or damaged."""
         try:
-            return _mapping(self.path / "env.json", json.loads)
-        except (OSError, RecordError):
+            return _mapping(self.path / "env.json", parse_json)
+        except RecordError:
             return {}
 
     def is_done(self) -> bool:
         """Return whether the run is finished and its record can be read."""
         try:
-            return self.read_status().state is State.DONE and bool(self.read_spec() and self.read_record())
+            return self.read_status().state is State.DONE and bool(self.read_record(self.read_spec()))
         except RecordError:
             return False
 
 
+SHAPE: Mapping[str, type | tuple[type, ...]] = {
+    "fingerprint": str, "split": str, "protocol": str, "torch": str, "seed": int, "numerics": int,
+    "method": Mapping, "dataset": Mapping, "recipe": Mapping, "weights": Mapping,
+}  # fmt: skip
+"""Kinds of what a spec holds."""
+PLUGIN_SHAPE: Mapping[str, type] = {"name": str, "label": str, "source": str, "code": str, "version": int}
+"""Kinds of what it says of a method or a data set."""
+ASIDE = ("source", "attribute", "file")
+"""What it says of a plugin that may change: where that is."""
+
+
+def _check_shape(content: Mapping[str, Any], shape: Mapping[str, Any], where: str) -> None:
+    """Raise `RecordError` where a value is of another kind."""
+    if missing := sorted(set(shape) - set(content)):
+        raise RecordError(f"spec.yaml: damaged (no {', '.join(where + name for name in missing)})")
+    for name, kind in shape.items():
+        if not isinstance(content[name], kind) or isinstance(content[name], bool):
+            raise RecordError(f"spec.yaml: damaged ({where}{name} is {type(content[name]).__name__})")
+
+
+def _checked_spec(spec: dict[str, Any]) -> dict[str, Any]:
+    """Return a spec if all that is read of it without its plugins is of the right kind.
+
+    Raises:
+        RecordError: otherwise.
+    """
+    _check_shape(spec, SHAPE, "")
+    for kind in ("method", "dataset"):
+        _check_shape(spec[kind], PLUGIN_SHAPE, f"{kind}.")
+    _check_shape(spec["recipe"], {"selection": str, "epochs": int}, "recipe.")
+    return spec
+
+
+def digest_of(spec: Mapping[str, Any]) -> str:
+    """Return a digest of what a spec says, but for where its plugins are."""
+    plain = {key: value for key, value in spec.items() if key not in ("method", "dataset")}
+    for kind in ("method", "dataset"):
+        plain[kind] = {key: value for key, value in spec[kind].items() if key not in ASIDE}
+    return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
 def _read_yaml(text: str) -> Any:
     # libyaml's loader follows brackets with the stack of C: some ten thousand of them in a damaged file end the process
-    return yaml.load(text, Loader=YAML if len(text) < MAX_FAST_YAML else yaml.SafeLoader)
+    return parse_yaml(text, YAML if len(text) < MAX_FAST_YAML else yaml.SafeLoader)
+
+
+def _line(text: bytes) -> dict[str, Any]:
+    line = parse_json(text)
+    if not isinstance(line, dict):
+        raise ValueError("expected a mapping")
+    return line
 
 
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size
-    except FileNotFoundError:
+    except (OSError, ValueError):  # not there, not to be seen, or no name of a file
         return 0
 
 
 def _mapping(path: Path, parse: Any) -> dict[str, Any]:
     try:
-        content = parse(path.read_text(encoding="utf-8"))
+        content = parse(read_bytes(path).decode("utf-8"))
     except FileNotFoundError:
         raise RecordError(f"{path.name}: expected a file, got none") from None
-    except (ValueError, yaml.YAMLError) as error:
-        raise RecordError(f"{path.name}: truncated or damaged ({str(error).splitlines()[0]})") from None
+    except OSError as error:
+        raise RecordError(f"{path.name}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        words = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise RecordError(f"{path.name}: truncated or damaged ({words})") from None
     if not isinstance(content, dict):
         raise RecordError(f"{path.name}: truncated or damaged (empty)")
     return content

@@ -78,6 +78,8 @@ class Record:
     """The scheduler's job that finished it, {"id", "partition" or "account": name}; empty without a scheduler."""
     files: Mapping[str, int] = field(default_factory=dict)
     """{file that belongs to the record: its bytes}"""
+    planned: str = ""
+    """Digest of what spec.yaml said; empty in records from before it was noted."""
 
     def score(self, rule: str, head: str = FUSED, metric: str = HEADLINE.name, split: str = "test") -> float | None:
         """Return a score as recorded, a share as a fraction; None where there is none.
@@ -130,6 +132,7 @@ class Record:
             "gpu_seconds": self.gpu_seconds,
             "job": self.job,
             "files": self.files,
+            **({"planned": self.planned} if self.planned else {}),
         }
 
 
@@ -147,15 +150,16 @@ def parse(content: Mapping[str, Any]) -> Record:
             rules={name: _rule(entry) for name, entry in content["rules"].items()},
             modalities=tuple(map(str, content.get("modalities", ()))),
             class_names=tuple(map(str, content.get("class_names", ()))),
-            num_samples=Samples(**content.get("num_samples", {})),
+            num_samples=Samples(**_numbers(content.get("num_samples", {}))),
             num_parameters=_number(content.get("num_parameters", 0)),
             flops=None if content.get("flops") is None else _number(content["flops"]),
-            seconds=Seconds(**content.get("seconds", {})),
-            memory={name: _number(peak) for name, peak in content.get("memory", {}).items()},
+            seconds=Seconds(**_numbers(content.get("seconds", {}))),
+            memory=_numbers(content.get("memory", {})),
             ledger={str(what): str(text) for what, text in content.get("ledger", {}).items()},
             gpu_seconds=_number(content.get("gpu_seconds", 0.0)),
             job={name: str(value) for name, value in content.get("job", {}).items()},
-            files={name: _number(size) for name, size in content["files"].items()},
+            files=_numbers(content["files"]),
+            planned=str(content.get("planned", "")),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise RecordError(f"record.json: truncated or damaged ({type(error).__name__}: {error})") from None
@@ -186,7 +190,7 @@ def _rule(entry: Mapping[str, Any]) -> RuleResult:
         _number(entry.get("epoch", 0)),
         _scores(entry.get("valid", {})),
         _scores(entry.get("test", {})),
-        None if probe is None else {modality: _number(value) for modality, value in probe.items()},
+        None if probe is None else _numbers(probe),
     )
 
 
@@ -196,7 +200,11 @@ def _plain_rule(chosen: RuleResult) -> dict[str, Any]:
 
 
 def _scores(heads: Mapping[str, Mapping[str, Any]]) -> Scores:
-    return {head: {metric: _number(value) for metric, value in scores.items()} for head, scores in heads.items()}
+    return {head: _numbers(scores) for head, scores in heads.items()}
+
+
+def _numbers(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _number(value) for name, value in values.items()}
 
 
 def _number(value: Any) -> Any:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from typing import Any
 
 HEARTBEAT = 10.0
 """Seconds between two heartbeats of a run, unless a cluster's profile says otherwise."""
@@ -79,3 +81,34 @@ class Status:
     def gave_up(self, retries: int) -> bool:
         """Return whether it has been restarted without progress as often as allowed."""
         return self.stalled > retries
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+SOUND: Mapping[str, Callable[[Any], bool]] = {
+    "State": lambda value: value in set(State),
+    "bool": lambda value: isinstance(value, bool),
+    "int": lambda value: type(value) is int,
+    "float": _is_number,
+    "float | None": lambda value: value is None or _is_number(value),
+    "str": lambda value: isinstance(value, str),
+    "tuple[str, ...]": lambda value: isinstance(value, list) and all(isinstance(one, str) for one in value),
+    "Mapping[str, int]": lambda value: isinstance(value, dict) and all(type(one) is int for one in value.values()),
+}
+"""{type of a field of `Status`: what a value from a file must be}"""
+
+
+def parse_status(content: Mapping[str, Any]) -> Status:
+    """Return the status that plain values describe.
+
+    Raises:
+        KeyError: when it has no state.
+        TypeError, ValueError: when a field is unknown or a value of another kind.
+    """
+    for one in fields(Status):
+        if one.name in content and not SOUND[str(one.type)](content[one.name]):
+            raise TypeError(f"{content[one.name]!r} as {one.name}")
+    ends = tuple(content.get("ends", ()))
+    return Status(**{**content, "state": State(content["state"]), "ends": ends})

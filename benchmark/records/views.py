@@ -130,10 +130,12 @@ def view(folder: RunFolder) -> RunView:
     """Read one run; damage is reported, not raised."""
     spec: dict[str, Any] = {}
     status = Status()
+    if problem := _shut(folder.path):
+        return RunView(folder, problem=problem)
     try:
         spec = folder.read_spec()
         status = as_seen(folder, folder.read_status())
-        record = folder.read_record() if status.state is State.DONE else None
+        record = folder.read_record(spec) if status.state is State.DONE else None
         return RunView(folder, spec, status, record)
     except RecordError as error:
         return RunView(folder, spec, status, None, str(error))
@@ -141,6 +143,8 @@ def view(folder: RunFolder) -> RunView:
 
 def glance(folder: RunFolder) -> RunView:
     """Read no more of one run than its status; other files are only measured. For thousands of runs at a time."""
+    if problem := _shut(folder.path):
+        return RunView(folder, problem=problem)
     try:
         status = folder.read_status()
     except RecordError as error:
@@ -177,26 +181,55 @@ def _views(folders: Sequence[RunFolder]) -> list[RunView]:
 
 
 def _run_paths(out: Path) -> Iterator[str]:
+    """Yield the folders of runs, and those in which there may be some but that cannot be looked into."""
     for parent in _folders(out, 2):
+        if _shut(parent):
+            yield str(parent)
+            continue
         for entry in _visible(parent):
+            if _shut(entry.path):
+                yield entry.path
+                continue
             runs = [entry] if _is_run(entry) else _visible(entry.path)
-            yield from (run.path for run in runs if _is_run(run) and Path(run.path, "spec.yaml").exists())
+            yield from (run.path for run in runs if _is_run(run) and _has_spec(run.path))
 
 
 def _folders(out: Path, depth: int) -> list[Path]:
     """Return the folders `depth` levels below."""
     found = [out] if out.is_dir() else []
     for _ in range(depth):
-        found = [Path(entry.path) for folder in found for entry in _visible(folder)]
+        shut = [folder for folder in found if folder != out and _shut(folder)]
+        below = [Path(entry.path) for folder in found if folder not in shut for entry in _visible(folder)]
+        found = shut + below
     return found
+
+
+def _shut(path: str | Path) -> str:
+    """Return why a folder is not looked into; empty where it is, or is not there."""
+    if Path(path).is_symlink() and Path(os.path.realpath(Path(path).parent)).is_relative_to(os.path.realpath(path)):
+        return "a link to a folder above it: not read"
+    if os.path.lexists(path) and not os.access(path, os.R_OK | os.X_OK):
+        return "cannot be read (permission denied)"
+    return ""
+
+
+def _has_spec(path: str) -> bool:
+    return bool(_shut(path)) or os.path.lexists(Path(path, "spec.yaml"))
 
 
 def _visible(folder: str | Path) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
-            return [entry for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
-    except FileNotFoundError:  # removed while we look
+            return [entry for entry in entries if not entry.name.startswith(".") and _is_folder(entry)]
+    except OSError:  # removed while we look, or `_shut`
         return []
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # links in a circle
+        return False
 
 
 def _is_run(entry: os.DirEntry[str]) -> bool:

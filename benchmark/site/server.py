@@ -200,6 +200,7 @@ class Server(ThreadingHTTPServer):
     """
 
     daemon_threads = True
+    request_queue_size = 1024  # of connections that wait to be taken up; the system may allow fewer
 
     def __init__(self, root: Path, host: str, port: int) -> None:
         self.site = LiveSite(root)

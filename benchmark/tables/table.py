@@ -200,7 +200,8 @@ class Table:
         for name, row in self.rows:
             for cell, column in zip(row, self.columns, strict=True):
                 symbol = "" if cell.values else cell.symbol
-                writer.writerow([name, column.group, column.name, cell.mean, cell.std, len(cell.values), symbol])
+                words = map(_no_formula, (name, column.group, column.name))
+                writer.writerow([*words, cell.mean, cell.std, len(cell.values), _no_formula(symbol)])
         return stream.getvalue()
 
     def to_rich(self) -> RichTable:
@@ -263,3 +264,8 @@ def _markdown(text: str) -> str:
     """Return text that Markdown prints literally, on one line; underscores inside words mean nothing there."""
     escaped = re.sub(r"([\\`*<|~$&]|(?<!\w)_|_(?!\w))", r"\\\1", text)
     return "<br>".join(escaped.splitlines())
+
+
+def _no_formula(text: str) -> str:
+    """Return a cell of text that a spreadsheet does not compute."""
+    return f"'{text}" if text[:1] in ("=", "+", "@", "\t", "\r") or (text[:1] == "-" and len(text) > 1) else text
