@@ -23,7 +23,7 @@ from benchmark.cli import (
     status_command,
     sync_command,
 )  # fmt: skip
-from benchmark.cli.terminal import Console
+from benchmark.cli.visible import Console
 from benchmark.errors import UserError
 
 NOT_OURS = {errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG, errno.EIO}
