@@ -16,26 +16,30 @@ classifiers on; the loss then has no lower bound. The score is a mean of y^T (su
 Released code: Added classifiers are in no optimizer and move by exactly 0; a score is softmax(S_n)[y], and scores are
 compared by ratio; modalities step in turn; fused logits are 0.4 audio + 0.6 video. It validates before it adds. The
 learning rate falls an epoch early and the best epoch is chosen on test, which belongs to the protocol (`aug2025`).
+The first commit (966dbf5) has scripts for Kinetics-Sounds and NVGesture, too, with lambda 0.2: fused logits of three
+are 0.33, 0.33 and 0.34; a sigmoid network gates added classifiers; weights start as torch draws them on NVGesture,
+where I3D comes from Kinetics, which its depth encoder of one channel cannot load, so that it does not run as released.
 
-Ours: Both, as variants, and each difference as a setting; residual labels are kept at zero or more (`clamp`), without
-which training diverges. `paper` reads p_j in the score as in the residual label, each classifier's own: a sum of up to
-n, so that added classifiers raise a score by their number and both modalities get some, where the released score adds
-to the weak one only. Checked by the paper's invariants against independent calculations.
+Ours: Both, as variants, and each difference as a setting (`gate` is off unless set, or by `--presets`); residual labels
+are kept at zero or more (`clamp`), without which training diverges. `paper` reads p_j in the score as in the residual
+label, each classifier's own: a sum of up to n, so that added classifiers raise a score by their number and both
+modalities get some, where the released score adds to the weak one only. Checked by the paper's invariants against
+independent calculations.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark.data import Batch, TaskSpec
 from benchmark.method import Ledger, Method, OffSwitch, Reference, Variants
-from benchmark.model import MultimodalNet, SharedOutputHead, draw_weights, sum_logits, true_class_probability
+from benchmark.model import MultimodalNet, Outputs, SharedOutputHead, draw_weights, sum_logits, true_class_probability
 from benchmark.training import Run
 
 from ._schedule import tenth
@@ -97,17 +101,69 @@ SCORE_TESTS: Mapping[str, Callable[[Mapping[str, float], float, float], list[str
 }
 
 
-class AUGHead(SharedOutputHead):
-    """Classifiers that share an output layer; the fused logits are a sum, or weighted by `merge_alpha`."""
+RELEASED_WEIGHTS: Mapping[int, Sequence[float]] = {2: (0.4, 0.6), 3: (0.33, 0.33, 0.34)}
+"""{modalities: weights of their logits in the fused ones}, of the scripts for CREMA-D and Kinetics-Sounds, and of
+that for NVGesture."""
 
-    merge_alpha: float | None = None
+
+class Gate(nn.Module):
+    """What weighs added classifiers, from how much of the batches' confidence a modality has had (966dbf5)."""
+
+    shares: Tensor
+
+    def __init__(self, num_modalities: int) -> None:
+        super().__init__()
+        layers = (nn.Linear(1, 512), nn.ReLU(), nn.Linear(512, 64), nn.ReLU(), nn.Linear(64, 1), nn.Sigmoid())
+        self.net = nn.Sequential(*layers)
+        self.register_buffer("shares", torch.zeros(num_modalities))
+
+    def forward(self) -> Tensor:
+        """Return the weight of each modality's added classifiers (M,)."""
+        weights: Tensor = self.net(self.shares.clone()[:, None])[:, 0]  # they change before the backward pass
+        return weights
+
+
+def confidence_shares(total: Tensor, latest: Tensor, step: int) -> Tensor:
+    """Return each modality's confidence over that of the others (M,), as the released code runs it.
+
+    Args:
+        total: summed confidence of the epoch so far, this batch included (M,).
+        latest: that of this batch (M,).
+        step: batches before this one in the epoch.
+    """
+    mean = latest / (step + 1) + total * step / (step + 1)
+    return mean / (mean.sum() - mean)
+
+
+class AUGHead(SharedOutputHead):
+    """Classifiers that share an output layer; the fused logits are a sum, or weighted; a gate may weigh added ones."""
+
+    weights: Sequence[float] | None = None
+    gate: Gate | None
+
+    def __init__(self, dims: Mapping[str, int], hidden: int, num_classes: int) -> None:
+        super().__init__(dims, hidden, num_classes)
+        self.gate = None
 
     def merge(self, unimodal: dict[str, Tensor]) -> Tensor:
-        if self.merge_alpha is None:
+        if self.weights is None:
             return sum_logits(unimodal.values())
-        rest = (1 - self.merge_alpha) / (len(unimodal) - 1)
-        weights = [self.merge_alpha, *[rest] * (len(unimodal) - 1)]
-        return sum_logits(w * z for w, z in zip(weights, unimodal.values(), strict=True))
+        return sum_logits(w * z for w, z in zip(self.weights, unimodal.values(), strict=True))
+
+    def each(self, modality: str, states: Tensor) -> Tensor:
+        """Return the logits (B, n, K) of a modality's classifiers from activations; the gate weighs added ones."""
+        logits: Tensor = self.output(states)
+        if self.gate is None:
+            return logits
+        with torch.no_grad():
+            weight = self.gate()[list(self.banks).index(modality)]
+        return torch.cat([logits[:, :1], weight * logits[:, 1:]], 1)
+
+    def forward(self, features: dict[str, Tensor]) -> Outputs:
+        if self.gate is None:
+            return super().forward(features)
+        unimodal = {m: self.each(m, self.banks[m](u)).sum(1) for m, u in features.items()}
+        return Outputs(features, unimodal, self.merge(unimodal))
 
 
 class AUG(Method):
@@ -119,8 +175,8 @@ class AUG(Method):
     )
     modalities = (2, 3)
     off_switches = (OffSwitch({"max_classifiers": 1}, "late_sum", {"hidden": 256}),)
-    version = 3
-    variants = ({}, {"variant": "released"})
+    version = 4
+    variants = ({}, {"variant": "released"}, {"variant": "released", "gate": True, "check_every": 1})
     ablations = (
         {"losses": ["residual"]},
         {"losses": ["overall"]},
@@ -130,7 +186,10 @@ class AUG(Method):
         {"score_test": "ratio"},
     )
     """The paper's losses one at a time; the released code's classifiers that are never trained, its score and test."""
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"ksounds": {"lambda_": 0.2}, "nvgesture": {"lambda_": 0.2}}
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "ksounds": {"lambda_": 0.2, "gate": True},
+        "nvgesture": {"lambda_": 0.2, "gate": True},
+    }
     """The released scripts' for these, in the repository's first commit (966dbf5)."""
     ledger = Ledger(
         code="verified on the same tensors",
@@ -146,7 +205,7 @@ class AUG(Method):
             "score": "summed",  # the probability under the summed logits, in the place of a sum of probabilities
             "score_test": "ratio",
             "alternate": True,  # one backward pass and optimizer step for each modality in turn
-            "merge_alpha": 0.4,  # 0.4 audio + 0.6 video on CREMA-D
+            "merge_alpha": "released",  # 0.4 audio + 0.6 video; 0.33, 0.33 and 0.34 on NVGesture
             "check_first": True,
             "init": "released",
         }
@@ -172,8 +231,13 @@ class AUG(Method):
         """Optimise added classifiers (paper); the released code leaves them as drawn."""
         alternate: bool = False
         """Step for each modality in turn (released code) instead of once for all (paper, Algorithm 1)."""
-        merge_alpha: float | None = Field(default=None, ge=0, le=1)
-        """Weight of the first modality's logits in the fused ones, the others sharing the rest; None for the sum."""
+        merge_alpha: Annotated[float, Field(ge=0, le=1)] | Literal["released"] | None = None
+        """Weight of the first modality's logits in the fused ones, the others sharing the rest; `released`: 0.4 and 0.6
+        of two, 0.33, 0.33 and 0.34 of three; None for the sum."""
+        gate: bool = False
+        """Weigh added classifiers by a small network of each modality's share of confidence, trained towards 1 for a
+        modality with no more than an even share and towards 0 for one with more, at a tenth of the rate (all scripts of
+        the first commit, 966dbf5; neither the paper nor HEAD has it)."""
         assign: bool = True
         """Add classifiers as the scores demand; False keeps the number at the start."""
         classifiers: dict[str, int] = {}
@@ -211,10 +275,12 @@ class AUG(Method):
     def build_net(self, task: TaskSpec) -> MultimodalNet[AUGHead]:
         config = self.config
         net = MultimodalNet(task.build_encoders(), lambda dims: AUGHead(dims, config.hidden, task.num_classes))
-        net.head.merge_alpha = config.merge_alpha
+        net.head.weights = self.merge_weights(len(task.modalities))
         for modality, count in config.classifiers.items():
             for _ in range(count - 1):
                 net.head.bank(modality).grow()
+        if config.gate:
+            net.head.gate = Gate(len(task.modalities))
         if config.init == "released":
             draw_weights(net.head)
         self.added: list[str] = []
@@ -222,8 +288,19 @@ class AUG(Method):
         self.gap, self.waited = float("inf"), 0
         return net
 
+    def merge_weights(self, count: int) -> Sequence[float] | None:
+        """Return the weights of so many modalities' logits in the fused ones; None for their sum."""
+        first = self.config.merge_alpha
+        if first is None or first == "released":
+            return None if first is None else RELEASED_WEIGHTS[count]
+        return [first, *[(1 - first) / (count - 1)] * (count - 1)]
+
     def attach(self, run: Run) -> None:
-        super().attach(run)
+        self.run, gate = run, self.net.head.gate
+        gated = set(map(id, gate.parameters())) if gate else set()
+        self.optimizer = run.optimizer([p for p in self.net.parameters() if id(p) not in gated])
+        if gate:
+            run.add_parameters(self.optimizer, gate.parameters(), lr=self.optimizer.defaults["lr"] / 10)
         self.check_every = self.config.check_every or tenth(run.epochs)
 
     def start_epoch(self, epoch: int) -> None:
@@ -231,9 +308,10 @@ class AUG(Method):
             self.grow(modality)
         self.due = []
         self.scores = dict.fromkeys(self.task.modalities, torch.zeros((), device=self.run.device))
+        self.steps = 0
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
-        features = self.net.encode(batch.inputs)
+        features, before = self.net.encode(batch.inputs), dict(self.scores)
         terms: dict[str, Tensor] = {}
         total: list[Tensor] = []
         for modality, u in features.items():
@@ -242,7 +320,19 @@ class AUG(Method):
                 self.update(total[-1])
         if not self.config.alternate:
             self.update(sum_logits(total))
+        if self.net.head.gate:
+            self.train_gate(self.net.head.gate, before, terms)
         return {"loss": sum_logits(total).detach(), **terms}
+
+    def train_gate(self, gate: Gate, before: Mapping[str, Tensor], terms: dict[str, Tensor]) -> None:
+        """Train the gate on the shares as they were, towards what the shares after this batch call for."""
+        weights = gate()
+        total, earlier = (torch.stack(list(scores.values())) for scores in (self.scores, before))
+        gate.shares.copy_(confidence_shares(total, total - earlier, self.steps))
+        even = 1 / (len(self.scores) - 1)
+        self.update(F.mse_loss(weights, (gate.shares <= even).float()))
+        terms.update({f"gate/{m}": w for m, w in zip(self.scores, weights.detach(), strict=True)})
+        self.steps += 1
 
     def update(self, loss: Tensor) -> None:
         self.optimizer.zero_grad()
@@ -252,13 +342,12 @@ class AUG(Method):
     def boosting_loss(self, modality: str, u: Tensor, labels: Tensor, terms: dict[str, Tensor]) -> Tensor:
         """Return a modality's loss from its features (B, D); notes its parts in `terms` and its score."""
         states = self.net.head.banks[modality](u)  # (B, n, H)
-        last = self.net.head.logits_of(states[:, -1:])
-        before = self.net.head.logits_of(states[:, :-1]) if states.shape[1] > 1 else None
+        last, before = self.parted(modality, states)
         logits = last if before is None else before + last
         loss = F.cross_entropy(logits, labels)
         terms[f"loss/{modality}"] = loss.detach()
         with torch.no_grad():
-            each = self.net.head.output(states)  # (B, n, K)
+            each = self.net.head.each(modality, states)  # (B, n, K)
             self.scores[modality] = self.scores[modality] + SCORES[self.config.score](each, labels).sum()
             if before is None:
                 return loss
@@ -274,6 +363,14 @@ class AUG(Method):
         chosen = {name: parts[name]() for name in self.config.losses}
         terms.update({f"{name}/{modality}": part.detach() for name, part in chosen.items()})
         return sum_logits(chosen.values())
+
+    def parted(self, modality: str, states: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the logits (B, K) of the last classifier and the sum of those before it, None if there is one only."""
+        head, several = self.net.head, states.shape[1] > 1
+        if head.gate:
+            each = head.each(modality, states)
+            return each[:, -1], each[:, :-1].sum(1) if several else None
+        return head.logits_of(states[:, -1:]), head.logits_of(states[:, :-1]) if several else None
 
     def end_epoch(self, epoch: int) -> None:
         scores = {m: float(s) / self.run.samples_served for m, s in self.scores.items()}

@@ -8,6 +8,8 @@ import torch
 from benchmark.methods.aug import (
     AUG,
     AUGHead,
+    Gate,
+    confidence_shares,
     lags_by_difference,
     lags_by_ratio,
     probability_of_sum,
@@ -107,10 +109,10 @@ def test_of_three_modalities_several_may_lag():
     assert lags_by_ratio(dict.fromkeys(scores, 0.5), 1.0, 0.01) == []
 
 
-def make_head(counts=(1, 1), merge_alpha=None) -> AUGHead:
+def make_head(counts=(1, 1), weights=None) -> AUGHead:
     torch.manual_seed(0)
     head = AUGHead({"audio": 12, "video": 12}, 16, 5)
-    head.merge_alpha = merge_alpha
+    head.weights = weights
     for modality, count in zip(("audio", "video"), counts, strict=True):
         for _ in range(count - 1):
             head.bank(modality).grow()
@@ -154,7 +156,7 @@ def test_adding_changes_one_modality_by_the_new_classifier_alone():
 
 def test_merge_alpha_one_predicts_as_the_first_modality_and_none_sums():
     features = {m: torch.randn(6, 12) for m in ("audio", "video")}
-    alone = make_head(merge_alpha=1.0)(features)
+    alone = make_head(weights=[1.0, 0.0])(features)
     torch.testing.assert_close(alone.fused, alone.unimodal["audio"])
     summed = make_head()(features)
     torch.testing.assert_close(summed.fused, summed.unimodal["audio"] + summed.unimodal["video"])
@@ -337,3 +339,62 @@ def test_output_layer_is_one_for_all(make_trainer):
     method: Method = make_trainer(AUG, {"classifiers": {"audio": 3}}).method
     assert isinstance(method.net.head, SharedOutputHead)
     assert sum("output" in name for name in method.state_dict()) == 2  # one weight, one bias
+
+
+@pytest.mark.parametrize(("modalities", "expected"), [(2, [0.4, 0.6]), (3, [0.33, 0.33, 0.34])])
+def test_released_scripts_weigh_two_modalities_and_three_so(trainer, modalities, expected):
+    data = Blobs(Blobs.Config(num_modalities=modalities))
+    released = trainer("aug", {"variant": "released"}, dataset=data).method
+    assert list(released.net.head.weights) == expected
+    chosen = trainer("aug", {"merge_alpha": 0.4}, dataset=data).method
+    assert chosen.net.head.weights == pytest.approx([0.4, *[0.6 / (modalities - 1)] * (modalities - 1)])
+
+
+def test_shares_of_confidence_follow_the_lines_of_the_released_code():
+    total = [0.0, 0.0, 0.0]
+    for step, batch in enumerate([(1.0, 2.0, 0.5), (0.2, 1.1, 1.9), (1.5, 0.3, 0.4)]):
+        total = [before + one for before, one in zip(total, batch, strict=True)]
+        mean = [b / (step + 1) + s * step / (step + 1) for s, b in zip(total, batch, strict=True)]
+        expected = [mean[0] / (mean[1] + mean[2]), mean[1] / (mean[0] + mean[2]), mean[2] / (mean[0] + mean[1])]
+        assert confidence_shares(torch.tensor(total), torch.tensor(batch), step).tolist() == pytest.approx(expected)
+
+
+def test_the_gate_weighs_added_classifiers_alone():
+    head = make_head((3, 1))
+    head.gate = Gate(2)
+    head.gate.shares.copy_(torch.tensor([0.2, 5.0]))
+    u = {m: torch.randn(4, bank.weight.shape[1]) for m, bank in head.banks.items()}
+    weights = head.gate.net(torch.tensor([[0.2], [5.0]]))[:, 0]
+    each = {m: head.output(bank(u[m])) for m, bank in head.banks.items()}
+    out = head(u)
+    for place, m in enumerate(each):
+        expected = each[m][:, 0] + weights[place] * each[m][:, 1:].sum(1)
+        torch.testing.assert_close(out.unimodal[m], expected)
+
+
+def test_the_gate_learns_at_a_tenth_of_the_rate_what_shares_call_for(trainer):
+    run = trainer("aug", {"variant": "released", "gate": True}, epochs=8)
+    rates = [group["lr"] for group in run.run.optimizers[0].param_groups]
+    assert rates[1] == pytest.approx(rates[0] / 10)
+    lines = [run.run_epoch()[0] for _ in range(8)]
+    gate = run.method.net.head.gate
+    assert all(0 < lines[-1]["train"][f"gate/{m}"] < 1 for m in ("audio", "video"))
+    first, second = gate.shares.tolist()
+    assert first == pytest.approx(1 / second, rel=1e-4)
+    ahead, none = (
+        {"audio": torch.tensor(3.0), "video": torch.tensor(1.0)},
+        dict.fromkeys(("audio", "video"), torch.zeros(())),
+    )
+    start = None
+    for _ in range(60):
+        run.method.scores, run.method.steps = ahead, 0
+        run.method.train_gate(gate, none, {})
+        start = gate().tolist() if start is None else start
+    end = gate().tolist()
+    assert gate.shares.tolist() == pytest.approx([3.0, 1 / 3])
+    assert end[0] < start[0]
+    assert end[1] > start[1]
+
+
+def test_presets_are_those_of_the_first_commit():
+    assert AUG.presets == {name: {"lambda_": 0.2, "gate": True} for name in ("ksounds", "nvgesture")}
