@@ -118,7 +118,11 @@ class Protocol(Settings):
 
     name: str
     about: str
-    """Whose protocol it is, with its source."""
+    """Whose protocol it is, and what of it is the same."""
+    source: str = ""
+    """The code that it follows: repository @ commit."""
+    differs: dict[str, str] = {}
+    """What is not as in the source, in words, by `DATA SET.FACT`; printed under tables."""
     recipe: dict[str, Any]
     datasets: dict[str, dict[str, Any]] = {}
     """Changes of the recipe for single data sets."""

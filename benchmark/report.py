@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from benchmark.codes import Code, behind, split
+from benchmark.protocol import load_protocol, protocol_names
 from benchmark.records import RunView, State, dig, remove_litter, write_atomic
 from benchmark.reproduce import rerun
 from benchmark.rules import BEST_VALID, RULES, Rule
@@ -142,6 +143,16 @@ class Comparison:
             made = f"version {numerics} of the core's numbers" if numerics else "code from before numbers had versions"
             lines.append(f"Made by {made}; today's is version {NUMERICS}.")
         return lines
+
+    def about_protocol(self) -> list[str]:
+        """Say what is not as in the source that the protocol follows, on this data set."""
+        if self.protocol not in protocol_names():
+            return []
+        protocol, name = load_protocol(self.protocol), self.dataset.partition("[")[0]
+        known = {key.partition(".")[0] for key in protocol.differs}
+        told = {name, "any"} if name in known else {"any", "unpublished"}
+        lines = [text for key, text in protocol.differs.items() if key.partition(".")[0] in told]
+        return [f"{protocol.name} follows {protocol.source}, but: {'; '.join(lines)}."] if lines else []
 
     def of(self, method: str) -> list[RunView]:
         """Return a method's runs, by seed."""

@@ -152,7 +152,7 @@ def notes(comparisons: Sequence[Comparison]) -> list[str]:
     for comparison in comparisons:
         found = comparison.once(paired)
         lines.append(f"{comparison.title}: {seeds(comparison)}, selection {comparison.selection}.")
-        lines += [*comparison.left_out(), *found.notes, *untested(comparison, found)]
+        lines += [*comparison.about_protocol(), *comparison.left_out(), *found.notes, *untested(comparison, found)]
     return [*lines, *about_marks(comparisons), "— not run, ✗ failed, n/a unsupported; † epoch chosen on the test set."]
 
 

@@ -122,5 +122,6 @@ def notes(group: Sequence[Comparison]) -> list[str]:
     if any(reference_of(one, group) is None for one in group if one.protocol != REFERENCE):
         lines.append(f"No difference where it is unclear which runs under {REFERENCE} to compare with.")
     for comparison in group:
+        lines += comparison.about_protocol()
         lines += [f"{comparison.title}: {line}" for line in comparison.left_out()]
     return [*lines, "— not run or not defined, ✗ failed, n/a unsupported; † epoch chosen on the test set."]

@@ -196,7 +196,7 @@ def notes(comparison: Comparison, figures: Sequence[Figure]) -> list[str]:
     lines += dict.fromkeys(
         f"{figure.method} ({figure.paper}, {figure.table}): {figure.note}." for figure in figures if figure.note
     )
-    return [*lines, *comparison.left_out()]
+    return [*lines, *comparison.about_protocol(), *comparison.left_out()]
 
 
 def nothing(figures: Sequence[Figure]) -> Table:
