@@ -72,6 +72,12 @@ ORACLE_TEST = Rule(
     looks_at="test",
 )
 
+
+def heading(rule: Rule, metric: str) -> str:
+    """Return what stands above a test score: `test acc (epoch: best valid)`. "best valid" alone says no split."""
+    return f"test {metric} (epoch: {rule.title})"
+
+
 RULES = {rule.name: rule for rule in (BEST_VALID, LAST, ORACLE_TEST)}
 """{name: rule}, in the order of their columns. All are computed in every run."""
 

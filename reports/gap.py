@@ -11,6 +11,7 @@ from itertools import zip_longest
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from benchmark.records import RunView, State
@@ -241,6 +242,7 @@ def draw(comparison: Comparison) -> Figure:
         panel.set_title(f"{name}\n{quality}", fontsize=10)
         panel.set_yscale("log", nonpositive="mask")
         panel.grid(alpha=0.3)
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         if position + wide >= len(curves):
             panel.set_xlabel("epoch T")
             panel.tick_params(labelbottom=True)  # a shared axis hides them where the grid goes on below

@@ -38,6 +38,8 @@ COMPONENTS = 50
 """Principal components that t-SNE starts from, as van der Maaten and Hinton 2008 do at 30."""
 FOLDS = NEIGHBOURS = 5
 MARKERS = "o^sDvP"
+TEN = (*PALETTE, "#8C510A", "#5E3C99", "#999999")
+"""The same colours and three more, brown, purple and grey, for ten classes."""
 LEGEND_CLASSES, LEGEND_COLUMNS = len(PALETTE) * len(MARKERS), 13
 """Most classes that a legend can tell apart, and how many stand in a line of it."""
 
@@ -210,9 +212,11 @@ def draw(comparison: Comparison, runs: Runs) -> Figure:
 
 
 def looks(count: int) -> Looks:
-    """Return a colour and a marker for each class: seven colours for each marker, or a rainbow beyond a legend."""
+    """Return a colour and a marker for each class: seven or ten colours, then other markers, then a rainbow."""
     if count > LEGEND_CLASSES:
         return [(colour, "o") for colour in matplotlib.colormaps["gist_rainbow"](np.linspace(0, 1, count))]
+    if len(PALETTE) < count <= len(TEN):  # digits, say: no colour twice
+        return [(TEN[k], MARKERS[k // len(PALETTE)]) for k in range(count)]
     return [(PALETTE[k % len(PALETTE)], MARKERS[k // len(PALETTE)]) for k in range(count)]
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import sys
+from typing import Annotated
 
 import typer
 from rich.markup import escape
 
+from benchmark import __version__
 from benchmark.cli import (
     ablate_command,
     check_command,
@@ -31,6 +33,14 @@ NOT_OURS = {errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EROFS, 
 BAD_INPUT = 2
 """Exit code for input that cannot be used."""
 
+
+def print_version(wanted: bool) -> None:
+    """Print the version and exit, where that is wanted."""
+    if wanted:
+        sys.stdout.write(f"modalbench {__version__}\n")
+        raise typer.Exit
+
+
 app = typer.Typer(
     name="bench",
     help="Train, record and compare methods for imbalanced multimodal learning.",
@@ -39,6 +49,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=print_version)
+    ] = False,
+) -> None:
+    """Train, record and compare methods for imbalanced multimodal learning."""
+
+
 app.command("run")(run_command.run)
 app.command("status")(status_command.status)
 app.command("wait")(runs_command.wait)

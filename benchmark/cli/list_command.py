@@ -18,22 +18,26 @@ if TYPE_CHECKING:
 
 
 def list_(
-    name: Annotated[str | None, typer.Argument(help="One method or data set, to see its settings.")] = None,
+    name: Annotated[str | None, typer.Argument(help="A method, data set, protocol or report, to see more.")] = None,
     as_json: Json = False,
 ) -> None:
     """List methods, data sets, protocols and reports, or the settings of one."""
+    from benchmark.protocol import protocol_names
     from benchmark.registry import DATASETS, METHODS, REPORTS
 
     kinds = {"methods": METHODS, "datasets": DATASETS, "reports": REPORTS}
     if name is not None:
-        found = [kind.known()[name] for kind in (METHODS, DATASETS) if name in kind.known()]
+        found = [kind.known()[name] for kind in kinds.values() if name in kind.known()]
+        if not found and name in protocol_names():
+            _protocol(name, as_json)
+            return
         if not found and not name.endswith(".py"):
             raise UserError(
                 Problem(
                     "bench list",
-                    "a method or data set",
+                    "a method, data set, protocol or report",
                     repr(name),
-                    nearest(name, {**METHODS.known(), **DATASETS.known()}),
+                    nearest(name, [*protocol_names(), *(known for kind in kinds.values() for known in kind.known())]),
                 )
             )
         _detail(found[0] if found else METHODS.find(name), as_json)
@@ -58,6 +62,17 @@ def _protocols() -> dict[str, str]:
     return {name: load_protocol(name).about.split(". ")[0] for name in protocol_names()}
 
 
+def _protocol(name: str, as_json: bool) -> None:
+    """Print what a protocol says, as its file has it."""
+    import yaml
+
+    from benchmark.protocol import load_protocol
+
+    content = load_protocol(name).model_dump(mode="json", exclude_defaults=True)
+    text = json.dumps(content, indent=1) if as_json else yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+    sys.stdout.write(text.rstrip("\n") + "\n")
+
+
 def _detail(plugin: Plugin, as_json: bool) -> None:
     kind = plugin.load()
     fields: dict[str, Any] = {
@@ -66,7 +81,7 @@ def _detail(plugin: Plugin, as_json: bool) -> None:
             "default": "required" if field.is_required() else field.get_default(call_default_factory=True),
             "about": " ".join((field.description or "").split()),
         }
-        for key, field in kind.Config.model_fields.items()
+        for key, field in (kind.Config.model_fields.items() if hasattr(kind, "Config") else ())
     }
     trust = _trust(plugin)
     if as_json:

@@ -65,7 +65,7 @@ class Progress:
             before = self.states.get(spec.id)
             if not self.live and before is not None and status.state is not before:
                 words = f"{status.state}: {spec.title}"
-                score = f", valid {valid_score(status, HEADLINE.unit)}" if status.epoch else ""
+                score = f", valid {HEADLINE.label} {valid_score(status, HEADLINE.unit)}" if status.epoch else ""
                 self.console.print(
                     words + score + (f", {status.cause}" if status.cause else ""), markup=False, soft_wrap=True
                 )
@@ -73,7 +73,7 @@ class Progress:
 
     def _table(self, statuses: Sequence[tuple[RunSpec, Status]]) -> Group:
         table = Table(box=None, padding=(0, 2, 0, 0))
-        for name in ("run", "state", "epoch", f"valid {HEADLINE.unit}", "left"):
+        for name in ("run", "state", "epoch", f"valid {HEADLINE.label} {HEADLINE.unit}", "left"):
             table.add_column(name, justify="left" if name in ("run", "state") else "right")
         ranked = sorted(statuses, key=lambda item: ORDER.index(item[1].state))
         for spec, status in ranked[:ROWS]:

@@ -48,7 +48,10 @@ def report(
 
     files = [Path(name) for name in names or () if name.endswith((".yaml", ".yml"))]
     wanted = [name for name in names or () if Path(name) not in files]
-    wanted += [name for file in files for name in read_experiment(file).reports]
+    experiments = [read_experiment(file) for file in files]
+    wanted += [name for experiment in experiments for name in experiment.reports]
+    if out == RUNS:  # else what was typed wins
+        out = next((Path(experiment.out) for experiment in experiments if experiment.out), out)
     plugins = [REPORTS.find(name) for name in dict.fromkeys(wanted or sorted(REPORTS.known()))]
     runs: list[RunView] = []
     unsupported: list[tuple[str, str, str]] = []

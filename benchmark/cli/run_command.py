@@ -51,7 +51,8 @@ def run(
     from benchmark.track.mirroring import parse_trackers
 
     if experiment is not None:
-        launch = {"track": ",".join(read_experiment(experiment).track), **launch}
+        written = read_experiment(experiment)
+        launch = {"track": ",".join(written.track), **({"out": Path(written.out)} if written.out else {}), **launch}
     options = LaunchOptions(**launch)
     parse_trackers(options.track)
     given = {**sweep, **({"methods": methods} if methods is not None else {})}

@@ -27,6 +27,8 @@ class Experiment(Settings):
     presets: bool = False
     reports: list[str] = []
     """What `bench report` makes of it; every report if none is named."""
+    out: str = ""
+    """Where `bench run` and `bench report` keep and find the runs; `--out` wins."""
     track: list[str] = []
     """Tracking tools that mirror the runs."""
 
@@ -52,7 +54,7 @@ def sweep_of(path: Path | None, options: Mapping[str, Any], data_root: Path | No
     given = (
         {}
         if path is None
-        else read_experiment(path).model_dump(exclude={"about", "reports", "track"}, exclude_none=True)
+        else read_experiment(path).model_dump(exclude={"about", "reports", "track", "out"}, exclude_none=True)
     )
     given |= {key: split_list(value) if key in ("methods", "datasets") else value for key, value in options.items()}
     return Sweep(

@@ -18,7 +18,7 @@ from benchmark import __version__
 from benchmark.metrics import HEADLINE, PROBE
 from benchmark.records import RunView, dig
 from benchmark.report import Artifact, write
-from benchmark.rules import RULES
+from benchmark.rules import RULES, heading
 from benchmark.site.reading import read_history
 from benchmark.site.rows import GLYPHS, Row, highest_valid, spark, summarise
 from benchmark.site.run_page import config_of, configs_script, gather
@@ -46,7 +46,7 @@ class Pages:
             lstrip_blocks=True,
         )
         self._jinja.globals |= {"live": live, "version": __version__, "GLYPHS": GLYPHS}
-        self._jinja.globals |= {"RULES": RULES, "HEADLINE": HEADLINE, "PROBE": PROBE}
+        self._jinja.globals |= {"RULES": RULES, "HEADLINE": HEADLINE, "heading": heading, "PROBE": PROBE}
         self._jinja.filters |= {"percent": percent, "duration": duration, "data": as_data}
 
     def sweep(self, rows: Sequence[Row], files: Iterable[str] = (), alert: str = "") -> bytes:

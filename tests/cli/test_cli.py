@@ -262,3 +262,26 @@ def test_status_tells_the_command_that_shows_what_a_failed_run_said(bench_here, 
 def test_nothing_failed_is_nothing_to_look_at(bench_here, made_up):
     made_up("concat", 0)
     assert "bench logs" not in bench_here("status").said
+
+
+def test_the_version_is_printed(bench_here):
+    from benchmark import __version__
+
+    done = bench_here("--version")
+    assert (done.rc, done.stdout.strip()) == (0, f"modalbench {__version__}")
+
+
+@pytest.mark.parametrize("name", ["unified", "aug2025", "comparison", "concat", "dialpad"])
+def test_whatever_the_list_names_can_be_listed(bench_here, name):
+    done = bench_here("list", name)
+    assert done.rc == 0, done.said
+    assert name in done.stdout
+
+
+def test_an_experiment_may_say_where_its_runs_are(bench_here, tmp_path):
+    text = "methods: [concat]\ndatasets: [dialpad]\nepochs: 1\nout: elsewhere\n"
+    (tmp_path / "mine.yaml").write_text(text)
+    done = bench_here("run", "mine.yaml", "--dry-run", "--json")
+    assert [run["folder"].startswith("elsewhere/") for run in done.json["runs"]] == [True]
+    done = bench_here("run", "mine.yaml", "--dry-run", "--json", "--out", "here")
+    assert [run["folder"].startswith("here/") for run in done.json["runs"]] == [True]

@@ -165,7 +165,7 @@ def test_scores_stand_under_their_rule_and_own_accuracies_under_their_modality(w
     assert row.own == (("audio", 0.25), ("video", 0.25))
     assert row.seconds == 2.0
     assert row.curve == pytest.approx((0.25, 0.26, 0.27))
-    assert (row.epoch, row.epochs, row.state, row.protocol) == (2, 2, "done", "unified")
+    assert (row.epoch, row.epochs, row.state, row.protocol) == (2, 2, "done", "unified, 2 epochs")
 
 
 def test_test_curves_stand_apart_from_what_one_may_choose_by(whole_run):
