@@ -9,6 +9,8 @@ from concurrent.futures import ProcessPoolExecutor
 from itertools import chain
 from typing import TypeVar
 
+from benchmark.surroundings import safe_start
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -39,5 +41,5 @@ def in_chunks(
     # a fork of this process would inherit locks that its threads hold; a server that never had threads is forked
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(NEEDED)
-    with ProcessPoolExecutor(processes, context) as pool:
+    with safe_start(), ProcessPoolExecutor(processes, context) as pool:
         return list(chain.from_iterable(pool.map(work, chunks)))

@@ -6,6 +6,7 @@ A protocol is one YAML file in `benchmark/protocols/`, or a path to one.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
@@ -237,3 +238,8 @@ class _StrictLoader(yaml.SafeLoader):
                 raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
+
+
+# as YAML 1.2 and people write them; YAML 1.1, which this loader reads, wants a point and a sign: 1.0e-3
+NUMBER = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$")
+_StrictLoader.add_implicit_resolver("tag:yaml.org,2002:float", NUMBER, [*"-+0123456789"])

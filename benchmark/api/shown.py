@@ -60,4 +60,8 @@ def make_report(
     if not any(run.status.attempts or run.record for comparison in comparisons for run in comparison.runs):
         raise UserError(Problem(f"report {plugin.name}", "runs that were started", "none", "Make some with run()."))
     report = plugin.load()()
-    return ShownReport(plugin.name, list(report.tables(comparisons)), list(report.build(comparisons)), problems)
+    from benchmark.tables.picture import own_style
+
+    with own_style():
+        artifacts = list(report.build(comparisons))
+    return ShownReport(plugin.name, list(report.tables(comparisons)), artifacts, problems)

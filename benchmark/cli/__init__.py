@@ -27,6 +27,7 @@ from benchmark.cli import (
 )  # fmt: skip
 from benchmark.cli.visible import Console
 from benchmark.errors import UserError
+from benchmark.surroundings import settle
 
 NOT_OURS = {errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG, errno.EIO}
 """What a disk or its owner does not allow: told in a line, whatever the command was doing."""
@@ -80,6 +81,7 @@ app.add_typer(cluster_command.app, name="cluster")
 
 def main() -> None:
     """Run the command line; bad input ends with a message for each problem and exit code 2."""
+    settle()
     try:
         app()
     except UserError as error:

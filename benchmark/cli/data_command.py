@@ -101,7 +101,12 @@ class _Progress:
         self._console = open_console()
         self._silent = silent
         self._lines = not silent and not self._console.is_terminal
-        columns = (TextColumn("preparing {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("preparing {task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
         # refreshed by hand: a refreshing thread must not exist while worker processes are forked
         self._bar = Progress(*columns, console=self._console, auto_refresh=False, disable=silent or self._lines)
         self._task = self._bar.add_task(name, total=None)

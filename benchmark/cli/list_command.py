@@ -53,7 +53,7 @@ def list_(
     for title, entries in listed.items():
         console.print(f"[bold]{title}[/]", soft_wrap=True)
         for known, about in entries.items():
-            console.print(f"  {known:12} {escape(about)}", soft_wrap=True)
+            console.print(f"  {escape(known):12} {escape(about)}", soft_wrap=True)
 
 
 def _protocols() -> dict[str, str]:
@@ -89,7 +89,7 @@ def _detail(plugin: Plugin, as_json: bool) -> None:
         sys.stdout.write(json.dumps(found, indent=1) + "\n")
         return
     console = open_console()
-    console.print(f"[bold]{plugin.name}[/]  {escape(plugin.about)}\n{plugin.source}", soft_wrap=True)
+    console.print(f"[bold]{escape(plugin.name)}[/]  {escape(plugin.about)}\n{escape(plugin.source)}", soft_wrap=True)
     for what, text in trust.items():
         console.print(f"{what}: {escape(text)}", soft_wrap=True)
     for key, field in fields.items():

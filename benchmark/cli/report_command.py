@@ -92,6 +92,7 @@ def make_reports(
     from benchmark.report import compare
     from benchmark.tables.document import document
     from benchmark.tables.manifest import write_document
+    from benchmark.tables.picture import own_style
 
     console = open_console(stderr=as_json)
     runs = list(runs)
@@ -107,7 +108,8 @@ def make_reports(
     sections = []
     for plugin in plugins:
         made = plugin.load()()
-        sections.append((f"{plugin.name}: {made.about}", list(made.build(comparisons))))
+        with own_style():
+            sections.append((f"{plugin.name}: {made.about}", list(made.build(comparisons))))
         if not (as_json or quiet):
             for table in made.tables(comparisons):
                 console.print(table.to_rich())

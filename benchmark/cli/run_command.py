@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from benchmark.cli.options import SOME_FAILED, STOPPED, SUBMITTED, DryRun, Given, Json, with_options
 from benchmark.cli.terminal import console as open_console
@@ -150,11 +151,12 @@ def conclude(views: Sequence[RunView], out: Path, console: Any, as_json: bool, r
             console.print(table.to_rich())
         for run in failed:
             console.print(
-                f"[red]{run.status.state}[/] {run.dataset} {run.method} s{run.seed}: {run.status.cause}",
+                f"[red]{run.status.state}[/] " + escape(f"{run.dataset} {run.method} s{run.seed}: {run.status.cause}"),
                 soft_wrap=True,
             )
         console.print(
             f"{len(views) - len(failed)} of {len(views)} runs done, in {out}. Files: bench report --out {out}",
+            markup=False,
             soft_wrap=True,
         )
     for remark in [*where_to_look(views, out), *remarks]:

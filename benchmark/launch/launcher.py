@@ -18,6 +18,7 @@ from typing import Any
 
 from benchmark.plan.spec import RunSpec, keep_spec
 from benchmark.records import RunFolder, State, Status, machine
+from benchmark.surroundings import safe_start
 from benchmark.train.attempt import BUSY, STOP_SIGNAL, Attempt, held_back
 
 log = logging.getLogger(__name__)
@@ -116,7 +117,7 @@ class Launcher:
             os.environ.setdefault(name, value)
         multiprocessing.get_context("forkserver").set_forkserver_preload(PRELOADED)
         resource_tracker.ensure_running()  # which would let signals in again
-        with held_back():  # a server that is stopped while it imports could start no worker
+        with held_back(), safe_start():  # a server that is stopped while it imports could start no worker
             forkserver.ensure_running()
 
     def launch(self, specs: Sequence[RunSpec], tick: Callable[[], None] = lambda: None) -> None:

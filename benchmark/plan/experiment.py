@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import field_validator
+
 from benchmark.plan.sweep import Sweep
 from benchmark.protocol import read_text, read_yaml
 from benchmark.settings import Settings, parse_settings, split_list
@@ -19,6 +21,7 @@ class Experiment(Settings):
     methods: list[str]
     datasets: list[str]
     seeds: str = "0"
+    """As typed on the command line, or a number, or a list of numbers."""
     protocol: str = "unified"
     epochs: int | None = None
     batch_size: int | None = None
@@ -31,6 +34,14 @@ class Experiment(Settings):
     """Where `bench run` and `bench report` keep and find the runs; `--out` wins."""
     track: list[str] = []
     """Tracking tools that mirror the runs."""
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _write_seeds(cls, given: Any) -> Any:
+        """Write numbers as they are typed."""
+        listed = given if isinstance(given, list) else [given]
+        numbers = all(isinstance(seed, int) and not isinstance(seed, bool) for seed in listed)
+        return ",".join(map(str, listed)) if listed and numbers else given
 
 
 def read_experiment(path: Path) -> Experiment:

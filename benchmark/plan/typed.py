@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from benchmark.errors import Problem, Problems, UserError
@@ -53,7 +54,10 @@ def parse_bracketed(token: str) -> tuple[str, list[dict[str, Any]]]:
     Raises:
         UserError: when brackets do not match or an entry is no assignment.
     """
-    name, bracket, rest = token.partition("[")
+    path, suffix, _ = token.rpartition(".py")
+    head = path + suffix if suffix and Path(path + suffix).is_file() else ""  # a folder's name may have brackets too
+    name, bracket, rest = token[len(head) :].partition("[")
+    name = head + name
     if not bracket:
         return name, [{}]
     wrong = Problem(_short(token), "name[key=value,...]", "unbalanced brackets or an entry without a key")

@@ -13,12 +13,12 @@ import json
 import os
 import re
 import socket
-import tempfile
 import time
 from collections.abc import Container, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import yaml
 from filelock import FileLock
@@ -45,18 +45,21 @@ SILENT_BEATS = 6
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Replace a file in one step: it holds either the old content or the new, whatever happens."""
+    """Replace a file in one step: it holds either the old content or the new, whatever happens.
+
+    Its permissions are those that the user's umask gives to any new file.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
     try:
-        with os.fdopen(handle, "wb") as stream:
+        # with the permissions that the user's umask gives, as in a folder that a group works in
+        with temporary.open("xb") as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from matplotlib import rc_context
+from matplotlib import rc_context, rcParams, rcParamsDefault
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 from matplotlib.text import Text
@@ -21,6 +22,14 @@ STYLE: dict[Any, Any] = {"pdf.fonttype": 42, "savefig.dpi": 150}
 """TrueType in PDF: publishers refuse Type 3."""
 
 
+@contextmanager
+def own_style() -> Iterator[None]:
+    """Draw with matplotlib's own defaults inside, whatever the user's settings (matplotlibrc, notebooks) are."""
+    with rc_context():
+        rcParams.update({key: value for key, value in rcParamsDefault.items() if not key.startswith("backend")})
+        yield
+
+
 def encode(figure: Figure, name: str) -> tuple[dict[str, bytes], list[str]]:
     """Return {suffix: content} of a figure, and a note for every text that is shortened.
 
@@ -28,7 +37,7 @@ def encode(figure: Figure, name: str) -> tuple[dict[str, bytes], list[str]]:
     """
     notes = _settle(figure)
     content = {}
-    with rc_context({"svg.hashsalt": name, **STYLE}):
+    with own_style(), rc_context({"svg.hashsalt": name, **STYLE}):
         for suffix, metadata in FORMATS.items():
             stream = io.BytesIO()
             figure.savefig(stream, format=suffix, metadata=metadata)

@@ -213,9 +213,9 @@ class Table:
             title_justify="left",
             caption_justify="left",
         )
-        table.add_column(self.corner, no_wrap=True)
+        table.add_column(Text(self.corner), no_wrap=True)
         for column in self.columns:
-            table.add_column(f"{column.group}\n{column.name}" if column.group else column.name, justify="right")
+            table.add_column(Text(f"{column.group}\n{column.name}" if column.group else column.name), justify="right")
         styles = {Mark.NONE: "", Mark.BEST: "bold green", Mark.SECOND: "underline"}
         for name, row in self.rows:
             cells = [

@@ -258,7 +258,7 @@ def work(spec: RunSpec, attempt: Attempt) -> None:
     """
     folder = RunFolder(spec.folder(attempt.out))
     folder.path.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    descriptor = os.open(folder.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     os.dup2(descriptor, 1)  # what libraries print belongs in the run's log
     os.dup2(descriptor, 2)
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, force=True)
