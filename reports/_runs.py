@@ -15,6 +15,9 @@ from benchmark.tables.table import MISSING, Cell
 
 from ._histories import History
 
+SHARED = 0.1
+"""Part of a run's time beside another run from which on its seconds are not its own."""
+
 
 def not_evaluated(comparison: Comparison, done: Collection[Path]) -> list[str]:
     """Say which finished runs have no sound file of `bench evaluate`; `done` are the folders of those that have."""
@@ -32,6 +35,32 @@ def seeds_of(comparison: Comparison, done: Collection[Path]) -> str:
 def chosen_how(comparison: Comparison) -> str:
     """Say at which epoch the models stand that are kept and evaluated."""
     return "epoch chosen on validation" if comparison.kept is BEST_VALID else f"{comparison.kept.label} epoch"
+
+
+def together(comparison: Comparison) -> list[str]:
+    """Warn where finished runs trained on one machine at the same time, as their ends and lengths tell.
+
+    Ask by `comparison.once(together)`. What ran beside them and is not in the comparison is not seen.
+    """
+    spans: dict[str, list[tuple[float, float]]] = {}
+    for run in comparison.runs:
+        host = run.folder.read_environment().get("host") if run.record else None
+        if run.record and isinstance(host, str):
+            end = run.status.updated
+            spans.setdefault(host, []).append((end - run.record.seconds.total, end))
+    total = sum(map(len, spans.values()))
+    shared = sum(
+        any(min(end, other_end) - max(start, other) > SHARED * (end - start) for other, other_end in others)
+        for alike in spans.values()
+        for place, (start, end) in enumerate(alike)
+        for others in [alike[:place] + alike[place + 1 :]]
+    )
+    if not shared:
+        return []
+    return [
+        f"Warning: {shared} of {total} runs shared their machine with others of this table, so their seconds do not "
+        "rank methods: go by samples and FLOPs, or train with --jobs 1."
+    ]
 
 
 def passes(record: Record, history: History) -> float | None:

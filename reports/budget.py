@@ -16,7 +16,7 @@ from benchmark.rules import BEST_VALID
 from benchmark.tables.table import MISSING, UNSUPPORTED, Column, Table
 
 from ._histories import Array, History, histories
-from ._runs import agreed, cell, methods_of
+from ._runs import agreed, cell, methods_of, together
 
 
 @dataclass(frozen=True)
@@ -134,5 +134,5 @@ def notes(comparison: Comparison, limits: tuple[float, float] | None) -> list[st
         "Seconds are those of the whole run, its epochs counted alike; they depend on the machine and on what else "
         "ran. passes: samples trained on over those in train. A run cut short still followed the schedule of the whole."
     )
-    lines += comparison.left_out()
+    lines = [*comparison.once(together), *lines, *comparison.left_out()]
     return [*lines, "— not run, not recorded or no epoch within the budget, ✗ failed, n/a unsupported."]

@@ -11,7 +11,7 @@ from benchmark.rules import dagger
 from benchmark.tables.table import Column, Table
 
 from ._histories import histories
-from ._runs import agreed, cell, methods_of, passes
+from ._runs import agreed, cell, methods_of, passes, together
 
 MEMORY = {"process": "memory (MB)", "gpu": "GPU memory (MB)"}
 """{part of a record's peak memory: its column}"""
@@ -104,7 +104,7 @@ def notes(comparisons: Sequence[Comparison]) -> list[str]:
     for comparison in comparisons:
         rule = comparison.selection + dagger(comparison.selection)
         lines.append(f"{comparison.title}: n = {comparison.num_seeds} seeds, selection {rule}.")
-        lines += comparison.left_out()
+        lines += [*comparison.once(together), *comparison.left_out()]
     return [
         *lines,
         "FLOPs of one prediction: convolutions and matrix products, a multiplication and an addition being two.",

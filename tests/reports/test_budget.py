@@ -110,3 +110,16 @@ def test_files_do_not_depend_on_the_order_of_runs(trained, comparison_of, tmp_pa
     assert [artifact.name for artifact in first] == [
         f"budget-blobs--unified--2-epochs.{end}" for end in ("tex", "md", "csv")
     ]
+
+
+@pytest.mark.parametrize(("ends", "told"), [((10.0, 20.0), False), ((10.0, 10.5), True)])
+def test_runs_that_shared_their_machine_are_told_before_their_seconds_are_read(
+    made_up, comparison_of, tmp_path, ends, told
+):
+    for seed, end in enumerate(ends):  # each took 2 seconds
+        folder = made_up("concat", seed, updated=end)
+        (folder.path / "env.json").write_text(json.dumps({"host": "here"}))
+    (comparison,) = comparison_of(tmp_path)
+    notes = equal_budget(comparison).notes
+    assert any("2 of 2 runs shared their machine" in note for note in notes) is told
+    assert notes[0].startswith("Warning") is told
