@@ -75,7 +75,7 @@ class AGM(Method):
     variants = ({}, {"clip": False, "alpha": 0.3})
     ablations = ({"clip": False}, {"alpha": 0.0})
     """Modulation without clipping, and clipping without modulation."""
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"cremad": {"alpha": 1.5}, "avmnist": {"alpha": 2.5}}
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"cremad": {"alpha": 1.5}}
     """CREMA-D by the first author (the repository's issues 3 and 5), AV-MNIST from its README."""
     ledger = Ledger(
         code="verified on the same tensors",

@@ -91,7 +91,9 @@ def lags_by_ratio(scores: Mapping[str, float], sigma: float, tau: float) -> list
     if len(scores) > 2:
         return [m for m, s in scores.items() if s < TRIMODAL_RATIO * (sum(scores.values()) - s)]
     (first, s_first), (second, s_second) = scores.items()
-    ratio = s_first / s_second
+    if not s_first and not s_second:
+        return []  # neither knows anything
+    ratio = s_first / s_second if s_second else float("inf")
     return [second] if ratio > sigma + tau else [first] if ratio < sigma - tau else []
 
 

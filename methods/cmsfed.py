@@ -37,7 +37,6 @@ of {0, 1, 10, 11}, and equals the official function, its views copied, on 500 ra
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -122,8 +121,6 @@ class CMSFed(Federated):
         {"clients": 4, "per_round": 3, "local_epochs": 3, "threshold": 1.1},
     )
     ablations = ({"alpha": 0.0}, {"threshold": 1e9}, {"concentration": 1e8})
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"ave": {"local_epochs": 10}}
-    """Of the released script (run.sh), whose other settings are the defaults."""
     ledger = Ledger(
         code="verified on the same tensors",
         paper="from abstract or memory",

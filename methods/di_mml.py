@@ -138,7 +138,6 @@ class DIMML(Method):
     ablations = ({"lessons": False}, {"align": 0.0}, {"fusion_epochs": 0})
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "cremad": {"temperature": 50.0, "certainty": 1.0},
-        "ave": {"temperature": 10.0, "certainty": 3.0},
     }
     """Temperatures that the authors give for their data sets."""
     ledger = Ledger(

@@ -117,7 +117,7 @@ class FedCMI(Federated):
         {"clients": 3, "multimodal": 1.0, "warmup": 0, "local_epochs": 3},
     )
     ablations = ({"distill_weight": 0.0}, {"sharpness": 0.0}, {"unimodal_weight": 0.0}, {"multimodal": 1.0})
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"cremad": {"local_epochs": 10}, "ave": {"local_epochs": 10}}
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"cremad": {"local_epochs": 10}}
     """What the released code, made for these two, does by default."""
     ledger = Ledger(
         code="cannot run",

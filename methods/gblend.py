@@ -25,8 +25,8 @@ of the formula to 1e-6; estimation leaves no trace.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Iterable
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -66,11 +66,6 @@ class GBlend(Method):
     variants = ({"super_epoch": 2}, {"mode": "offline"}, {"weights": {JOINT: 0.5}})
     ablations = ({"mode": "offline"}, {"weights": {}})
     """Weights estimated once, as in the paper, and all equal."""
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "kinetics400": {"weights": {"audio": 0.014, "video": 0.630, JOINT: 0.356}},
-        "audioset": {"weights": {"audio": 0.239, "video": 0.384, JOINT: 0.377}},
-    }
-    """Weights that the released code's examples give (R3D-50 on Kinetics)."""
     ledger = Ledger(
         code="cannot run",
         paper="from abstract or memory",

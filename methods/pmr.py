@@ -72,7 +72,7 @@ class PMR(Method):
     variants = ({}, {"per_epochs": 4}, {"variant": "released"})
     ablations = ({"mu": 0.0}, {"alpha": 0.0}, {"coefficient": "hard"})
     """PCE without PER and PER without PCE, as in the paper; the coefficient all or nothing."""
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"cremad": {"alpha": 2.0}, "ave": {"alpha": 2.0}}
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"cremad": {"alpha": 2.0}}
     """Values of the released scripts (bash.sh)."""
     ledger = Ledger(
         code="verified on the same tensors",

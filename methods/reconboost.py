@@ -144,7 +144,7 @@ class ReconBoost(Method):
     version = 2
     variants = ({}, {"variant": "released"}, {"start_epochs": 1, "boosting_epochs": 2})
     ablations = ({"lambda_": 0.0}, {"memory": 0.0}, {"rectification_epochs": 0}, {"regulariser": "kl"})
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"cremad": {"lambda_": 0.2}}
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"cremad": {"lambda_": 0.2, "weight": 5.0}}
     """Of the released scripts (weights 5 and 1 on CREMA-D); 0.25 everywhere else."""
     ledger = Ledger(
         code="verified on the same tensors",

@@ -55,7 +55,13 @@ def confidence(logits: Tensor) -> Tensor:
     return (negative_entropy + math.log(logits.shape[1])) / math.log(2)
 
 
+def last_least(values: Tensor) -> Tensor:
+    """Return the place of the least in each row (B, M) -> (B,); the last of equals, as the released code chooses."""
+    return values.shape[1] - 1 - values.flip(1).argmin(1)
+
+
 class Remix(Method):
+    version = 2
     reference = Reference(
         "Improving Multimodal Learning Balance and Sufficiency through Data Remixing",
         "ICML",
@@ -115,10 +121,10 @@ class Remix(Method):
                 self.flush(modality)
 
     def least_confident(self) -> Tensor:
-        """Return which modality is least confident of each training sample, by position: (N,)."""
+        """Return which modality is least confident of each training sample, by position: (N,); the last in a tie."""
         with evaluating(self.net):
             outputs = [self.net(batch.inputs).unimodal.values() for batch in self.run.train_in_order()]
-        return torch.cat([torch.stack([confidence(z) for z in logits], 1).argmin(1) for logits in outputs])
+        return torch.cat([last_least(torch.stack([confidence(z) for z in logits], 1)) for logits in outputs])
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         if not self.remixing:

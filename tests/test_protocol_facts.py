@@ -19,7 +19,7 @@ CASES = [(protocol, data) for protocol, sets in FACTS.items() for data in sets]
 
 def ours(protocol, data):
     """Return what a protocol sets on a data set: {"recipe": .., "data": .., "weights": {modality: file}}."""
-    found = {"recipe": protocol.resolve(data, {}, {}).model_dump(), "data": {}, "weights": {}}
+    found = {"recipe": protocol.resolve(data, {}, {}).model_dump(), "data": {}, "weights": {}, "ours": {"tie": "first"}}
     found["recipe"].setdefault("init", "default")  # left out of a dump
     if data != "any":
         settings = parse_settings(DATASETS.find(data).load().Config, protocol.data.get(data, {}), data)

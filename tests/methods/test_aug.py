@@ -398,3 +398,10 @@ def test_the_gate_learns_at_a_tenth_of_the_rate_what_shares_call_for(trainer):
 
 def test_presets_are_those_of_the_first_commit():
     assert AUG.presets == {name: {"lambda_": 0.2, "gate": True} for name in ("ksounds", "nvgesture")}
+
+
+@pytest.mark.parametrize(
+    ("scores", "expected"), [((0.4, 0.0), ["video"]), ((0.0, 0.4), ["audio"]), ((0.0, 0.0), [])]
+)  # fmt: skip
+def test_a_score_of_zero_lags_and_divides_nothing(scores, expected):
+    assert lags_by_ratio(dict(zip(("audio", "video"), scores, strict=True)), 1.0, 0.01) == expected

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from benchmark.methods._batches import join, take
-from benchmark.methods.remix import Remix, confidence
+from benchmark.methods.remix import Remix, confidence, last_least
 
 from benchmark.check.synthetic import Blobs
 from benchmark.check.trained import train
@@ -171,3 +171,8 @@ def test_remixing_survives_interruption(make_trainer, settings):
     train(first, 2)
     second.load_state(first.state())
     assert train(second) == history[2:]
+
+
+def test_of_equally_sure_modalities_the_last_is_kept_as_in_the_released_code():
+    assert last_least(torch.tensor([[1.0, 1.0], [0.0, 1.0], [1.0, 0.5]])).tolist() == [1, 0, 1]
+    assert last_least(torch.tensor([[2.0, 1.0, 1.0], [1.0, 1.0, 2.0]])).tolist() == [2, 1]
