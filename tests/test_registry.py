@@ -168,11 +168,11 @@ def test_plugins_of_the_package_have_a_version_and_no_digest(kind):
 
 
 def test_a_version_rises_with_that_of_each_part(monkeypatch):
-    plugin = METHODS.find("concat")
-    before = plugin.version(plugin.load(), ("ogm", "pmr"))
-    monkeypatch.setattr(METHODS.find("pmr").load(), "version", 3)
-    assert plugin.version(plugin.load(), ("ogm", "pmr")) == before + 2
-    assert plugin.version(plugin.load(), ("ogm",)) == before
+    plugin, part = METHODS.find("concat"), METHODS.find("pmr").load()
+    both, one = (plugin.version(plugin.load(), parts) for parts in (("ogm", "pmr"), ("ogm",)))
+    monkeypatch.setattr(part, "version", part.version + 2)
+    assert plugin.version(plugin.load(), ("ogm", "pmr")) == both + 2
+    assert plugin.version(plugin.load(), ("ogm",)) == one
 
 
 @pytest.mark.parametrize(
