@@ -70,7 +70,11 @@ def test_a_record_is_what_it_was_when_it_is_parsed_from_what_is_written():
     plain = RECORD.plain()
     assert parse(plain) == RECORD
     assert "probe" not in plain["rules"]["oracle_test"]
-    assert parse({"files": {}, "rules": {}}) == Record("", {})
+    bare = parse({"files": {}, "rules": {}})
+    assert bare == Record("", {})
+    assert bare.num_samples == Samples(0, 0, 0)
+    assert bare.seconds == Seconds(0.0, 0.0, 0.0)
+    assert (bare.num_parameters, bare.flops) == (0, None)
     assert RECORD.summary() == {
         "num_samples": {"train": 5, "valid": 4, "test": 3}, "num_parameters": 17, "flops": 2.5,
         "seconds": {"train": 1.0, "evaluate": 2.0, "total": 4.0}, **plain["rules"],
@@ -318,3 +322,9 @@ def test_a_status_is_written_whole(tmp_path):
     found = RunFolder(tmp_path).read_status()
     assert asdict(found) == asdict(status)
     assert isinstance(found.ends, tuple)
+
+
+def test_a_run_that_never_started_has_counted_nothing():
+    fresh = asdict(Status())
+    assert (fresh.pop("state"), fresh.pop("heartbeat")) == (State.PLANNED, 10.0)
+    assert not any(fresh.values())
