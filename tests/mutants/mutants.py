@@ -191,13 +191,17 @@ def sites_of(module: Module, source: str) -> list[Site]:
     return [generator.choice(groups[place]) for place in sorted(groups)]
 
 
-def make(module: Module, source: str, site: Site) -> tuple[Mutant, str]:
-    """Return the mutant of a site, and the module's source with it."""
+def make(module: Module, source: str, site: Site) -> tuple[Mutant, str] | None:
+    """Return the mutant of a site, and the module's source with it; None where Cosmic Ray fails, as at `except a.B`."""
     from cosmic_ray.mutating import mutate_code
     from cosmic_ray.plugins import get_operator
 
-    mutated = mutate_code(source, get_operator(site.operator)(), site.occurrence)
-    assert mutated is not None, site
+    try:
+        mutated = mutate_code(source, get_operator(site.operator)(), site.occurrence)
+    except AttributeError:
+        return None
+    if mutated is None:
+        return None
     lines, changed = source.splitlines(), mutated.splitlines()
     at = next((n for n, (a, b) in enumerate(zip(lines, changed, strict=False)) if a != b), site.line - 1)
     top = Places(module, source).top(site.line)
@@ -311,7 +315,7 @@ def try_module(
         raise SystemExit(f"{module.path}: without a mutant its tests end with {code}: {' '.join(module.tests)}")
     sites = sites_of(module, source)
     sample = random.Random(f"{SEED} {module.path}").sample(range(len(sites)), min(most, len(sites)))
-    tried = [make(module, source, sites[number]) for number in sorted(sample)]
+    tried = [made for number in sorted(sample) if (made := make(module, source, sites[number]))]
     if before:
         tried = [(mutant, mutated) for mutant, mutated in tried if mutant.change_of in alive]
     say(f"{module.path}: {len(sites)} sites, {len(tried)} tried, tests take {usual:.1f} s")
