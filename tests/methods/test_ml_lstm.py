@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from benchmark.methods.ml_lstm import LstmHead
+from benchmark.methods.ml_lstm import LstmHead, open_gates
 
 DIMS = {"audio": 3, "video": 3, "text": 3}
 
@@ -78,3 +78,12 @@ def test_gates_start_open_and_candidates_unbiased():
         assert bias.tolist() == [1.0] * 8 + [0.0] * 4 + [1.0] * 4
         for recurrent in getattr(lstm, f"weight_hh_l{layer}").chunk(4):
             torch.testing.assert_close(recurrent @ recurrent.T, torch.eye(4), atol=1e-5, rtol=0)
+
+
+def test_each_gate_begins_by_itself():
+    lstm = torch.nn.LSTM(8, 8)
+    open_gates(lstm)
+    for gate in lstm.weight_hh_l0.detach().chunk(4):
+        torch.testing.assert_close(gate @ gate.T, torch.eye(8), rtol=0, atol=1e-5)
+    assert [set(gate.tolist()) for gate in lstm.bias_ih_l0.detach().chunk(4)] == [{1.0}, {1.0}, {0.0}, {1.0}]
+    assert set(lstm.bias_hh_l0.tolist()) == {0.0}

@@ -77,6 +77,12 @@ def test_weights_equal_the_papers_and_the_released_formula(seed):
     np.testing.assert_allclose(batch_weights(torch.from_numpy(logits)).flatten(), gates / gates.sum(), atol=1e-6)
 
 
+def test_weights_of_a_batch_are_one_for_each_modality_and_fit_any_logits():
+    logits = torch.randn(3, 4, 6)
+    assert batch_weights(logits).shape == fixed_weights(logits).shape == (3, 1, 1)
+    assert (batch_weights(logits) * logits).shape == (3, 4, 6)
+
+
 def test_golden_weights():
     sure, unsure = torch.tensor([[50.0, 0, 0, 0, 0, 0]]), torch.zeros(1, 6)
     weights = sample_weights(torch.stack([sure, unsure]))

@@ -260,7 +260,13 @@ def test_what_a_view_says_of_a_finished_run(made_up):
     assert (found.score("best_valid"), found.score("oracle_test"), found.score("none")) == (0.5, 0.75, None)
     assert found.probe("audio") == 0.5
     assert [epoch.epoch for epoch in found.history()] == [0, 1]
-    assert found.history()[1].score("valid", "audio", "loss") == 1.0
+    last = found.history()[1]
+    assert last.score("valid", "audio", "loss") == last.measured("valid", "audio", "loss") == 1.0
+    assert [last.measured(*names) for names in (("valid", "text", "loss"), ("held out", "audio", "loss"))] == [
+        None,
+        None,
+    ]
+    assert last.scores("held out") == {}
     unknown = views.RunView(found.folder)
     assert (unknown.title, unknown.score("last"), unknown.probe("audio")) == (found.folder.path.name, None, None)
 
