@@ -104,6 +104,13 @@ def test_a_record_has_every_metric_on_test_and_the_size_of_every_split(done):
     assert sizes == {"train": 85, "valid": 15, "test": 50}
 
 
+def test_a_record_says_how_far_its_method_was_compared_and_that_no_gpu_was_used(done):
+    spec, folder = done
+    record, trust = view(folder).record, load_method(spec)[0].ledger
+    assert record.gpu_seconds == 0.0
+    assert record.ledger == {"code": trust.code, "paper": trust.paper}
+
+
 def test_only_honest_rules_have_probes(done):
     _, folder = done
     rules = folder.plain_record()["rules"]
