@@ -10,14 +10,16 @@ from dataclasses import replace
 import pytest
 
 from benchmark.errors import Problems, UserError
+from benchmark.launch.launch_options import LaunchOptions
 from benchmark.launch.launcher import gpu_number
 from benchmark.plan.sweep import Sweep, plan
 from benchmark.records import RunFolder, State, Status, machine
 from benchmark.slurm import scheduler
+from benchmark.slurm.accounting import Cost, costs_of
 from benchmark.slurm.preflight import file_system, sbatch_options
-from benchmark.slurm.profile import RESERVED, Request, load_profile, minutes, read_profile
+from benchmark.slurm.profile import RESERVED, Profile, Request, load_profile, minutes, read_profile
 from benchmark.slurm.scheduler import GONE, LIMIT, Job, Partition, SilentError
-from benchmark.slurm.submission import Assignment, Turn
+from benchmark.slurm.submission import Assignment, Registry, Turn
 from benchmark.slurm.task import job_name, limit_words, note_limit
 from benchmark.slurm.turns import Turns
 
@@ -231,6 +233,31 @@ def test_a_request_is_what_the_profile_says_whatever_surrounds_it(plays, monkeyp
     with scheduler.clean_surroundings(["partition"]):
         assert "SLURM_JOB_ID" not in os.environ
     assert os.environ["SLURM_JOB_ID"] == "x"
+
+
+def test_hours_and_waits_of_methods_count_every_start_and_share_what_runs_shared(plays, blobs, tmp_path):
+    concat, late = plan(Sweep(["concat", "late_sum"], [blobs], [0])).runs
+    profile = Profile(per_gpu=2)
+    terms = {"options": LaunchOptions(out=tmp_path), "cluster": "a", "profile": profile, "request": Request(),
+             "snapshot": "", "created": 0.0}  # fmt: skip
+    runs = [(str(spec.folder(tmp_path).relative_to(tmp_path)), spec) for spec in (concat, late)]
+    Registry(tmp_path).add(terms, [runs, runs[:1]]).note_job("7")
+    day = "2026-01-01T"
+    plays(
+        "sacct",
+        f"""cat <<'END'
+7_0|{day}10:00:00|{day}10:00:30|3600|14400|billing=4,cpu=4,gres/gpu=2,node=1
+7_0|{day}11:00:30|{day}11:02:00|1800|7200|cpu=4,gres/gpu=2
+7_1|{day}10:00:00|Unknown|0|0|
+8|{day}10:00:00|{day}10:00:00|3600|3600|cpu=1
+END""",
+    )
+    one, other = costs_of(tmp_path)
+    assert one == Cost("concat", 1, 2, gpu_hours=1.5, cpu_hours=3.0, wait=60.0, longest_wait=90.0)
+    assert other == replace(one, method="late_sum")
+    plays("sacct", "echo 'Slurm accounting storage is disabled' >&2; exit 1")
+    with pytest.raises(UserError, match="a cluster with accounting"):
+        costs_of(tmp_path)
 
 
 def test_the_longest_array_is_what_the_cluster_says(plays):
