@@ -28,6 +28,10 @@ class NonFiniteLoss(RuntimeError):
     """A loss became NaN or infinite."""
 
 
+class NonFiniteGradient(RuntimeError):
+    """The norm of a gradient became NaN or infinite, though the loss was finite."""
+
+
 @dataclass
 class _Mean:
     """A running weighted mean, kept on the device."""
@@ -210,7 +214,7 @@ class Run:
         self._epoch = 0
         self._means: dict[str, _Mean] = {}
         self._step = torch.zeros((), device=device)
-        self._bad_step = torch.full((), float("inf"), device=device)
+        self._bad_loss, self._bad_gradient = (torch.full((), float("inf"), device=device) for _ in range(2))
         self._whole: Run | None = None
 
     # --- for methods -------------------------------------------------------------------------------------------
@@ -248,14 +252,16 @@ class Run:
             params: what to train.
             overrides: settings of the recipe's optimizer to change, such as `lr`.
         """
-        optimizer = self._recipe.optimizer.build(params, **overrides)
+        optimizer = self.probe_optimizer(params, **overrides)
         self.optimizers.append(optimizer)
         self._schedule(optimizer)
         return optimizer
 
     def probe_optimizer(self, params: Iterable[nn.Parameter], **overrides: Any) -> Optimizer:
         """Return an optimizer of the same recipe that the trainer neither schedules nor checkpoints."""
-        return self._recipe.optimizer.build(params, **overrides)
+        optimizer = self._recipe.optimizer.build(params, **overrides)
+        optimizer.register_step_pre_hook(self._check_gradients)
+        return optimizer
 
     def add_parameters(self, optimizer: Optimizer, params: Iterable[nn.Parameter], lr: float | None = None) -> None:
         """Let `optimizer` also train `params`, from now on at the scheduled rate. For networks that grow.
@@ -281,8 +287,7 @@ class Run:
 
     def backward(self, loss: Tensor) -> None:
         """Back-propagate a scalar loss. The first step with a non-finite loss is recorded without a sync."""
-        bad = torch.where(torch.isfinite(loss.detach()), float("inf"), self._step)
-        torch.minimum(self._bad_step, bad, out=self._bad_step)
+        self._note_step(self._bad_loss, torch.isfinite(loss.detach()))
         torch.autograd.backward(loss)
 
     def train_batches(self, epoch: int, salt: int = 0, count: bool = True) -> Iterator[Batch]:
@@ -344,10 +349,15 @@ class Run:
             self._note(name, value, size)
 
     def check_finite(self) -> None:
-        """Raise `NonFiniteLoss` if any loss of this epoch was NaN or infinite."""
-        step = float(self._bad_step)
-        if step != float("inf"):
-            raise NonFiniteLoss(f"loss became NaN or infinite in epoch {self._epoch}, step {int(step)}")
+        """Raise `NonFiniteLoss` or `NonFiniteGradient` if a loss or gradient of this epoch was NaN or infinite."""
+        loss, gradient = float(self._bad_loss), float(self._bad_gradient)
+        first = min(loss, gradient)
+        if first == float("inf"):
+            return
+        where = f"became NaN or infinite in epoch {self._epoch}, step {int(first)}"
+        if loss <= gradient:  # of the same step, the loss is the cause
+            raise NonFiniteLoss(f"loss {where}")
+        raise NonFiniteGradient(f"the norm of a gradient {where}, though the loss was finite until then")
 
     def means(self) -> dict[str, float]:
         """Return this epoch's scalars, averaged."""
@@ -363,6 +373,18 @@ class Run:
         for group in optimizer.param_groups:
             group.setdefault("initial_lr", group["lr"])
             group["lr"] = group["initial_lr"] * self._recipe.schedule.factor((self._whole or self)._epoch, self.epochs)
+
+    def _check_gradients(self, optimizer: Optimizer, *_: Any) -> None:
+        """Record without a sync whether what an optimizer is about to step by, edits included, is finite."""
+        groups = (group["params"] for group in optimizer.param_groups)
+        gradients = [p.grad for params in groups for p in params if p.grad is not None and p.grad.numel()]
+        if gradients:
+            norms = torch.stack(torch._foreach_norm(gradients))  # a tenth of what asking each value costs
+            self._note_step(self._bad_gradient, torch.isfinite(norms).all())
+
+    def _note_step(self, first: Tensor, fine: Tensor) -> None:
+        """Keep in `first` the earliest step in which something was not fine."""
+        torch.minimum(first, torch.where(fine, float("inf"), self._step), out=first)
 
     def _note(self, name: str, value: Tensor | float, weight: float) -> None:
         value = value.detach() if isinstance(value, Tensor) else value

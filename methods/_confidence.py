@@ -9,6 +9,9 @@ from torch import Tensor
 
 from benchmark.model import true_class_probability
 
+FLOOR = 1e-30
+"""Least confidence that is told from none, so that ratios stay finite where a probability underflows."""
+
 Ratio = Callable[[Tensor, Tensor], Tensor]
 """One modality's confidence against those of the M - 1 others: a scalar and (M - 1,) -> a scalar."""
 
@@ -34,7 +37,8 @@ def confidences(unimodal: Mapping[str, Tensor], labels: Tensor) -> dict[str, Ten
 
 
 def discrepancies(confidence: Mapping[str, Tensor], ratio: Ratio = mean_ratio) -> dict[str, Tensor]:
-    """Return rho_m, how much more confident m is than the others."""
+    """Return rho_m, how much more confident m is than the others; finite, whatever underflows."""
+    confidence = {m: own.clamp_min(FLOOR) for m, own in confidence.items()}
     return {
         m: ratio(own, torch.stack([other for j, other in confidence.items() if j != m]))
         for m, own in confidence.items()

@@ -35,6 +35,7 @@ two modalities by pairs, and a linear map to a common width where features diffe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from itertools import combinations
 from typing import Literal
@@ -80,8 +81,9 @@ def contrastive_loss(one: Tensor, other: Tensor, temperature: float) -> Tensor:
 
 def released_divergence(one: Tensor, other: Tensor) -> Tensor:
     """Return half of KL(m || p) + KL(m || q), averaged over samples, from the logits (B, K) of p and q."""
-    mean = (one.softmax(1) + other.softmax(1)) / 2
-    return sum_logits(F.kl_div(z.log_softmax(1), mean, reduction="batchmean") for z in (one, other)) / 2
+    logs = torch.stack([one.log_softmax(1), other.log_softmax(1)])  # (2, B, K)
+    mean = logs.logsumexp(0) - math.log(2)  # in logs: a mean that underflows to 0 has no gradient of its logarithm
+    return sum_logits(F.kl_div(log, mean, reduction="batchmean", log_target=True) for log in logs) / 2
 
 
 def released_slope(losses: tuple[Tensor, Tensor], alpha: Tensor, params: list[nn.Parameter]) -> Tensor:
@@ -112,6 +114,7 @@ class LFM(Method):
     )
     modalities = (2, None)
     off_switches = (OffSwitch({"strategy": "constant", "alpha": 0.0}, "sum"),)
+    version = 2
     variants = (
         {},
         {"strategy": "heuristic"},

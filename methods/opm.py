@@ -15,8 +15,10 @@ Paper: By Wei, Hu, Du and Wen. The text was not available. Its OGM is `ogm`.
 Released code: Two modalities; a stray bracket keeps it from running. Without it, rates and dropping are the formulas
 here; its removal of samples that lose all never happens.
 
-Ours: Equals the released functions to the last bit. Draws come from a generator of their own, so that encoders with
-dropout draw what they would in `concat`. More modalities by the mean of pairwise ratios.
+Ours: Equals the released functions to the last bit, forward. Backward, the released dropping returns theta as theta's
+gradient and the confidences behind it are not detached, so its gradient is ours + grad(theta^2 / 2); here theta is a
+constant. Draws come from a generator of their own, so that encoders with dropout draw what they would in `concat`. More
+modalities by the mean of pairwise ratios.
 """
 
 from __future__ import annotations

@@ -35,6 +35,7 @@ from benchmark.model import ConcatHead, MultimodalNet, Outputs, concat_net, true
 from benchmark.seeds import generator
 from benchmark.training import Run
 
+from ._confidence import FLOOR
 from ._features import encode_all
 from ._prototypes import class_means, draw_share, similarities
 from ._schedule import tenth, within
@@ -47,6 +48,7 @@ def lags(confidence: Tensor, hard: bool = False) -> Tensor:
         confidence: summed true-class probability of each modality.
         hard: give 1 to every modality that lags at all, as the released code does.
     """
+    confidence = confidence.clamp_min(FLOOR)
     excess = confidence.max() / confidence - 1
     return excess.sign() if hard else excess.clamp(max=1)
 

@@ -12,7 +12,7 @@ from benchmark.check.synthetic import Blobs
 from benchmark.method import Method, Reference
 from benchmark.model import concat_net
 from benchmark.protocol import Constant, Cosine, Recipe, Sgd, Steps
-from benchmark.training import Feed, NonFiniteLoss, Run, batch_sizes
+from benchmark.training import Feed, NonFiniteGradient, NonFiniteLoss, Run, batch_sizes
 
 CPU = torch.device("cpu")
 
@@ -224,6 +224,34 @@ def test_the_first_loss_that_is_not_finite_is_told_with_epoch_and_step(run, bad)
         subject.backward(weight * value)
         subject.end_step({}, 2)
     with pytest.raises(NonFiniteLoss, match="epoch 4, step 2"):
+        subject.check_finite()
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("made", ["optimizer", "probe_optimizer"])
+def test_the_first_gradient_that_is_not_finite_is_told_with_epoch_and_step(run, bad, made):
+    subject = run()
+    weight, other = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(()))
+    part = subject.subset(torch.arange(2))
+    optimizer = getattr(part, made)([weight, other])
+    subject.begin_epoch(4)
+    for value in (1.0, 1.0, bad, 1.0, bad):
+        optimizer.zero_grad()
+        subject.backward(weight.sum() * 0 + 1)
+        weight.grad[1] = value  # an edit between backward and step; `other` has no gradient
+        optimizer.step()
+        subject.end_step({}, 2)
+    with pytest.raises(NonFiniteGradient, match=r"epoch 4, step 2.*loss was finite"):
+        subject.check_finite()
+
+
+def test_of_a_loss_and_its_gradients_the_loss_is_told(run):
+    subject = run()
+    weight = nn.Parameter(torch.ones(()))
+    optimizer = subject.optimizer([weight])
+    subject.backward(weight * float("nan"))
+    optimizer.step()
+    with pytest.raises(NonFiniteLoss, match="step 0"):
         subject.check_finite()
 
 

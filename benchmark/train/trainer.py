@@ -123,7 +123,7 @@ class Trainer:
             Its line of the history, and the rules for which it is the best so far.
 
         Raises:
-            NonFiniteLoss, NonFiniteLogits, UnownedParameters: when the run must not go on.
+            NonFiniteLoss, NonFiniteGradient, NonFiniteLogits, UnownedParameters: when the run must not go on.
         """
         began = time.perf_counter()
         trained = self._train()

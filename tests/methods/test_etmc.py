@@ -104,3 +104,20 @@ def test_pressure_on_wrong_evidence_grows_by_the_epoch_and_stays(make_trainer):
         method.start_epoch(epoch)
         seen.append(method.annealing)
     assert seen == [0.0, 0.25, 0.5, 0.75, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-3, 1.0, 7.0, 1e2, 1e3, 1e4, 1e8])
+def test_divergence_from_uniform_in_single_precision_is_that_in_double(size):
+    def plain(alpha):
+        total = alpha.sum(1)
+        log_ratio = total.lgamma() - alpha.lgamma().sum(1) - alpha.new_full((), float(alpha.shape[1])).lgamma()
+        return log_ratio + ((alpha - 1) * (alpha.digamma() - total.digamma()[:, None])).sum(1)
+
+    draw = torch.Generator().manual_seed(0)
+    alpha = 1 + size * torch.rand(64, 6, generator=draw, dtype=torch.float64)
+    alpha[:, 0] = 1  # the true class, whose evidence is left out
+    exact, ours = alpha.requires_grad_(), alpha.detach().float().requires_grad_()
+    expected, found = plain(exact), divergence_from_uniform(ours)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
+    slopes = [torch.autograd.grad(x.sum(), y)[0].double() for x, y in ((expected, exact), (found, ours))]
+    torch.testing.assert_close(slopes[1], slopes[0], rtol=1e-3, atol=1e-6)

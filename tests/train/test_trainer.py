@@ -16,7 +16,7 @@ from benchmark.model import concat_net
 from benchmark.records import Epoch
 from benchmark.rules import BEST_VALID, LAST, ORACLE_TEST, RULES
 from benchmark.train.ownership import UnownedParameters
-from benchmark.training import NonFiniteLoss
+from benchmark.training import NonFiniteGradient, NonFiniteLoss
 
 
 def train(trainer, epochs=None):
@@ -164,6 +164,18 @@ def test_a_loss_that_is_not_finite_names_its_epoch_and_step_before_any_consequen
     subject = trainer(method)
     train(subject, 1)
     with pytest.raises(NonFiniteLoss, match="epoch 1, step 2"):
+        subject.run_epoch()
+
+
+class NanGradient(Plain):
+    def edit_gradients(self, out, batch):
+        bad = torch.where(self.run._step == 3, float("nan"), 1.0)
+        self.net.head.bias.grad.mul_(bad)
+
+
+def test_a_gradient_edited_into_nan_is_told_though_it_is_of_the_last_step(trainer):
+    subject = trainer(NanGradient, batch_size=25)  # four steps
+    with pytest.raises(NonFiniteGradient, match="epoch 0, step 3"):
         subject.run_epoch()
 
 
