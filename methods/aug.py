@@ -29,6 +29,7 @@ independent calculations.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -43,6 +44,8 @@ from benchmark.model import MultimodalNet, Outputs, SharedOutputHead, draw_weigh
 from benchmark.training import Run
 
 from ._schedule import tenth
+
+log = logging.getLogger(__name__)
 
 TRIMODAL_RATIO = 0.4
 """A modality lags if its score is below this part of the sum of the others (released NVGesture script)."""
@@ -303,6 +306,10 @@ class AUG(Method):
         self.optimizer = run.optimizer([p for p in self.net.parameters() if id(p) not in gated])
         if gate:
             run.add_parameters(self.optimizer, gate.parameters(), lr=self.optimizer.defaults["lr"] / 10)
+        if not self.config.clamp:
+            log.warning(
+                "clamp=false: the residual loss has no lower bound; `negative/<modality>` says how often it falls"
+            )
         self.check_every = self.config.check_every or tenth(run.epochs)
 
     def start_epoch(self, epoch: int) -> None:

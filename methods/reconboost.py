@@ -31,6 +31,7 @@ start, phases are shorter in short runs, and the run ends with a rectification.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -47,6 +48,8 @@ from benchmark.training import Run
 
 from ._schedule import tenth
 from ._shared import SharedHead
+
+log = logging.getLogger(__name__)
 
 LONGEST_PHASE = 4
 """Epochs of boosting, and of rectification, in a stage of the released code."""
@@ -204,6 +207,8 @@ class ReconBoost(Method):
 
     def attach(self, run: Run) -> None:
         super().attach(run)
+        if self.config.regulariser == "kl":
+            log.warning("regulariser=kl: the loss has no lower bound; `below_zero/<modality>` says how far it falls")
         self.schedule = plan(run.epochs, len(self.task.modalities), *self.config.lengths)
 
     def start_epoch(self, epoch: int) -> None:

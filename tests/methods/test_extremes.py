@@ -94,10 +94,13 @@ def test_losses_of_variants_and_ablations_are_bounded_below_and_gradients_finite
 
 
 @pytest.mark.parametrize("name", LITERAL)
-def test_the_search_finds_what_has_no_bound_and_the_ledger_says_so(losses, name):
+def test_the_search_finds_what_has_no_bound_and_the_ledger_and_a_warning_say_so(losses, caplog, name):
     assert min(losses(name, LITERAL[name], 1e3)) < LOWEST
+    assert UNBOUNDED in caplog.text
     assert unbounded(name)
+    caplog.clear()
     assert min(losses(name, {}, 1e3)) >= 0  # the default is bounded, so what the ledger says is of a setting
+    assert not caplog.text
 
 
 def test_confidences_that_underflow_leave_gradients_finite(make_trainer):
