@@ -22,9 +22,8 @@ where I3D comes from Kinetics, which its depth encoder of one channel cannot loa
 
 Ours: Both, as variants, and each difference as a setting (`gate` is off unless set, or by `--presets`); residual labels
 are kept at zero or more (`clamp`), without which training diverges. `paper` reads p_j in the score as in the residual
-label, each classifier's own: a sum of up to n, so that added classifiers raise a score by their number and both
-modalities get some, where the released score adds to the weak one only. Checked by the paper's invariants against
-independent calculations.
+label, each classifier's own: a sum of up to n, which a classifier that is added can raise whatever the modality
+predicts. Checked by the paper's invariants against independent calculations.
 """
 
 from __future__ import annotations
