@@ -32,13 +32,13 @@ def parse_seeds(text: str) -> list[int]:
     for part in split_list(text):
         first, dash, last = part.partition("-")
         try:
-            found = range(int(first), int(last) + 1) if dash else [int(first)]
+            low, high = int(first), int(last) if dash else int(first)
         except ValueError:
             seeds = []
             break
-        if max(found, default=0) > MAX_SEED or len(seeds) + len(found) > MAX_SEEDS:
+        if high > MAX_SEED or len(seeds) + high - low >= MAX_SEEDS:  # counted before anything of that size is made
             raise UserError(Problem("--seeds", f"at most {MAX_SEEDS} seeds, each at most {MAX_SEED}", _short(text)))
-        seeds += found
+        seeds += range(low, high + 1)
     if not seeds:
         raise UserError(Problem("--seeds", "whole numbers such as 0-4, 0,1,7 or 5", _short(text)))
     return list(dict.fromkeys(seeds))

@@ -97,6 +97,14 @@ def test_seeds_that_make_no_sense_are_refused_with_an_example(text):
         parse_seeds(text)
 
 
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("text", ["0-99999999999", "0-100000", f"0,{2**63}", "0-99999,0-99999", "0-" + "9" * 4000])
+def test_seeds_are_refused_with_their_bound_at_once(text):
+    with pytest.raises(UserError, match="at most 100000 seeds"):
+        parse_seeds(text)
+    assert len(parse_seeds("0-99999")) == 100_000
+
+
 def test_assignments_nest_at_dots_and_keep_types():
     parsed = parse_assignments(["ogm.alpha=0", "protocol.optimizer.lr=1e-3", "protocol.optimizer.kind=adam", "d.x=a=b"])
     assert parsed == {"ogm": {"alpha": 0}, "protocol": {"optimizer": {"lr": 0.001, "kind": "adam"}}, "d": {"x": "a=b"}}
