@@ -66,7 +66,7 @@ def test_without_a_terminal_each_change_of_a_state_is_a_line(specs, tmp_path, cl
         shown.tick()
         lines = console.file.getvalue().splitlines()
         assert len(lines) == 2
-        assert lines[0] == f"running: {specs[0].title}, valid 50.0 %"
+        assert lines[0] == f"running: {specs[0].title}, valid acc 50.0 %"
         assert lines[1] == f"failed: {specs[1].title}, out of [memory]"
         written(specs, tmp_path, replace(RUNNING, state=State.DONE, epoch=10))
     assert console.file.getvalue().splitlines()[2].startswith("done: "), "what changed last is said at the end"

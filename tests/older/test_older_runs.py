@@ -1,7 +1,7 @@
 """Runs of release 0.1.0, which wrote digests of code in the place of versions, are read, counted and gone on with.
 
-`runs-0.1.tar.xz` was written by it: `concat` and the plugin `mine.py` of one epoch each, done; `aug` killed after the
-first of three epochs; and the history and the record of an `aug` that nobody killed.
+`runs-0.1.tar.xz` was written by it: `concat` and the plugin `mine.py` of one epoch each, done; `multitask` killed after
+the first of three epochs; and the history and the record of a `multitask` that nobody killed.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ def test_the_same_command_counts_finished_runs_as_done_and_leaves_them_as_they_a
 
 @comparable
 def test_an_interrupted_run_goes_on_and_ends_where_0_1_0_would_have_ended(old, plan_again, run_of, load, repo):
-    spec, attempt = plan_again("aug", 3), Attempt(old / "runs")
-    folder = run_of("aug")
+    spec, attempt = plan_again("multitask", 3), Attempt(old / "runs")
+    folder = run_of("multitask")
     assert spec.folder(attempt.out) == folder.path
     assert folder.read_status().epoch == 1
     with single_run(1):
@@ -110,13 +110,13 @@ def test_old_and_new_runs_stand_in_one_table(old, plan_again):
         assert execute(plan_again("late_sum", 1), Attempt(old / "runs")) is State.DONE
     comparisons, problems = compare(view_all(old / "runs"))
     assert not problems
-    assert sorted(one.methods for one in comparisons) == [["aug"], ["concat", "late_sum", "mine"]]  # by epochs
+    assert sorted(one.methods for one in comparisons) == [["concat", "late_sum", "mine"], ["multitask"]]  # by epochs
     artifacts = REPORTS.find("comparison").load()().build(comparisons)
     assert any(all(name in table.content for name in (b"concat", b"late_sum", b"mine")) for table in artifacts)
 
 
 def test_a_spec_of_0_1_0_is_read_as_one_of_version_1(run_of):
-    for name, outside in {"concat": False, "aug": False, "mine": True}.items():
+    for name, outside in {"concat": False, "multitask": False, "mine": True}.items():
         spec = view(run_of(name)).spec
         assert "core" not in spec
         assert spec["numerics"] == spec["method"]["version"] == spec["dataset"]["version"] == 1

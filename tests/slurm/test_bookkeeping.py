@@ -26,7 +26,7 @@ def slurm(monkeypatch):
     """Slurm as {command: what it prints}, with what it was asked under `asked`; a command without answer is silent."""
     answers = {"squeue": "", "asked": []}
 
-    def ask(*command, stdin=None):
+    def ask(*command, stdin=None, said=()):
         answers["asked"].append(command)
         if command[0] not in answers:
             raise SilentError(f"{command[0]}: not on PATH")
@@ -38,8 +38,8 @@ def slurm(monkeypatch):
 
 
 def queued(*jobs):
-    """Return what squeue prints of (number, state) or (number, state, name)."""
-    return "".join(f"{number}|{state}|node1|{''.join(name)}|Priority\n" for number, state, *name in jobs)
+    """Return what squeue prints of (number, state) or (number, state, comment)."""
+    return "".join(f"{number}|{state}|node1||{''.join(comment)}|Priority\n" for number, state, *comment in jobs)
 
 
 @pytest.fixture
@@ -103,9 +103,9 @@ def test_a_run_belongs_to_its_job_that_is_not_over_else_to_the_latest(submit, re
     assert active_jobs(found) == {"7_0": list(found)[:2]}
 
 
-def test_a_job_whose_id_was_lost_is_found_by_its_name_and_one_that_never_began_is_closed(submit, registry, slurm):
+def test_a_job_whose_id_was_lost_is_found_by_its_comment_and_one_that_never_began_is_closed(submit, registry, slurm):
     lost, never = submit(""), submit("")
-    slurm["squeue"] = queued(("9_0", "RUNNING", lost.name), ("9_1", "PENDING", lost.name))
+    slurm["squeue"] = queued(("9_0", "RUNNING", lost.comment), ("9_1", "PENDING", lost.comment))
     board = read_board(registry)
     assert {one.number for one in board.values()} == {"9_0", "9_1"}
     assert lost.job == "9"
@@ -178,7 +178,7 @@ def test_a_submission_is_closed_when_every_job_is_over_and_said_so(submit, regis
     for folder in folders:
         status = folder.read_status()
         assert (status.state, status.stalled) == (State.INTERRUPTED, 1)
-        assert status.cause == "its job failed on node1; srun: error: no python before the run started"
+        assert status.cause == "before the run started, its job failed on node1; srun: error: no python"
 
 
 def test_a_job_that_slurm_may_put_back_is_not_believed_to_be_over(submit, registry, slurm):
