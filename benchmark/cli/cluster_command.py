@@ -50,8 +50,11 @@ def cost(out: Out = RUNS, as_json: Json = False) -> None:
     """Show the GPU and CPU hours that each method has used, and how long its jobs waited, from Slurm's accounting."""
     from benchmark.cli.progress import seconds
     from benchmark.slurm.accounting import costs_of
+    from benchmark.slurm.submission import Registry
 
     costs = costs_of(Path(out).absolute())
+    for words in Registry(Path(out).absolute()).damage(also_closed=True):
+        open_console(stderr=True).print(words, markup=False, soft_wrap=True)
     if as_json:
         sys.stdout.write(json.dumps([one.__dict__ for one in costs], indent=1) + "\n")
         return

@@ -21,11 +21,16 @@ PUT_BACK_BY_SLURM = {"BOOT_FAIL", "NODE_FAIL", "PREEMPTED"}
 def read_board(registry: Registry) -> dict[str, Assignment]:
     """Return which job is to train which run, after closing submissions of which nothing is left.
 
+    Those that cannot be read are closed too: jobs of them that start later do nothing, so their runs may be submitted
+    again, while those at work keep their runs.
+
     Must be called with the registry locked.
 
     Raises:
         SilentError: when Slurm does not answer.
     """
+    for damaged in registry.damaged():
+        damaged.close(damaged.problem)
     submissions = registry.open()
     if not submissions:
         return {}

@@ -134,11 +134,12 @@ class SlurmExecutor(Executor):
         return overview(self.options.out, runs)
 
     def cancel(self, runs: Sequence[RunView]) -> str:
+        remarks = self.registry.damage()
         try:
             cancel_runs(self.options.out, runs)
         except SilentError as silence:
-            return f"Slurm does not answer ({silence}): jobs that wait will end as soon as they start."
-        return ""
+            remarks.append(f"Slurm does not answer ({silence}): jobs that wait will end as soon as they start.")
+        return "\n".join(remarks)
 
     def logs(self, run: RunView) -> Sequence[Path]:
         found = self.registry.log_of(run.status.job) if run.status.job else None
@@ -162,6 +163,8 @@ class SlurmExecutor(Executor):
     def _look(self, unfinished: Mapping[str, RunSpec]) -> dict[str, RunSpec]:
         """Submit what no job works on, and return what is still unfinished."""
         with self.registry.lock():
+            for words in self.registry.damage():
+                self._tell_once(words)
             try:
                 board = read_board(self.registry)
             except SilentError as silence:

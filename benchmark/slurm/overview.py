@@ -24,19 +24,20 @@ def overview(out: Path, runs: Mapping[str, RunView]) -> tuple[dict[str, RunView]
     for folder, why in registry.waiting().items():
         if folder in views and views[folder].status.state is State.PLANNED:
             views[folder] = replace(views[folder], status=replace(views[folder].status, cause=why))
-    submissions = registry.open()
+    submissions, remarks = registry.open(), registry.damage()
     if not submissions:
-        return views, ""
+        return views, "\n".join(remarks)
     try:
         board = assignments([s for s in submissions if s.job], scheduler.queue())
     except SilentError as silence:
-        return views, f"Slurm does not answer ({silence}): states are as the run folders tell them."
+        remarks.append(f"Slurm does not answer ({silence}): states are as the run folders tell them.")
+        return views, "\n".join(remarks)
     for submission in submissions:
         for task in submission.plan:
             for run in task:
                 if run.folder in board:
                     views[run.folder] = _with_job(views.get(run.folder) or _planned(out, run), board[run.folder])
-    return views, ""
+    return views, "\n".join(remarks)
 
 
 def _planned(out: Path, run: PlannedRun) -> RunView:

@@ -24,6 +24,8 @@ from typing import Any
 
 from filelock import FileLock
 
+from benchmark.bounded import parse_json, read_bytes
+from benchmark.errors import UserError
 from benchmark.launch.launch_options import LaunchOptions
 from benchmark.plan.spec import RunSpec
 from benchmark.records import to_json, write_atomic
@@ -33,6 +35,8 @@ from benchmark.slurm.scheduler import Job, look_up
 
 LOCK_PATIENCE = 300.0
 """Seconds to wait for another driver that is just submitting."""
+MAX_PLAN = 2**30
+"""Most bytes of a plan: one of a hundred thousand runs has a fifth of it."""
 
 
 class Turn(Settings):
@@ -89,20 +93,39 @@ class Submission:
         return job.comment == self.comment or job.name == f"bench-{self.path.name}"
 
     @cached_property
+    def problem(self) -> str:
+        """What of it cannot be read, in words; empty if nothing is wrong. All else here is only for what is sound."""
+        for name, read in {"terms.json": lambda: self.terms, "plan.jsonl": lambda: self.plan}.items():
+            try:
+                read()
+            except OSError as error:
+                return f"{name}: cannot be read ({error.strerror or error})"
+            except (ValueError, UserError) as error:
+                return f"{name}: damaged ({' '.join(str(error).split())})"
+        return "job: expected a regular file" if (self.path / "job").is_dir() else ""
+
+    @cached_property
     def terms(self) -> Terms:
-        return parse_settings(Terms, json.loads((self.path / "terms.json").read_bytes()), str(self.path))
+        return parse_settings(Terms, parse_json(read_bytes(self.path / "terms.json")), str(self.path))
 
     @cached_property
     def _lines(self) -> list[list[dict[str, Any]]]:
-        return [json.loads(line) for line in (self.path / "plan.jsonl").read_bytes().splitlines()]
+        return [parse_json(line) for line in read_bytes(self.path / "plan.jsonl", MAX_PLAN).splitlines()]
 
     @cached_property
     def plan(self) -> list[list[PlannedRun]]:
-        """The runs of each job."""
-        return [
-            [PlannedRun(run["folder"], run["dataset"], run["method"], run["seed"]) for run in line]
-            for line in self._lines
-        ]
+        """The runs of each job.
+
+        Raises:
+            OSError, ValueError: when it is damaged.
+        """
+        try:
+            plan = [[_planned(run) for run in line] for line in self._lines]
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"expected the fields of a run, got {error}") from None
+        if not plan or not all(plan):
+            raise ValueError("expected a run for each job, got none")
+        return plan
 
     def specs_of(self, task: int) -> list[RunSpec]:
         """Return the runs of one job, to train them."""
@@ -110,11 +133,12 @@ class Submission:
 
     @property
     def job(self) -> str:
-        """The id of its job or array; empty while it has none."""
+        """The id of its job or array; empty while it has none that can be read: its comment finds it then."""
         try:
-            return (self.path / "job").read_text(encoding="utf-8").strip()
-        except FileNotFoundError:
+            found = read_bytes(self.path / "job").decode(errors="replace").strip()
+        except (OSError, ValueError):
             return ""
+        return found if found.isdecimal() else ""
 
     def note_job(self, number: str) -> None:
         write_atomic(self.path / "job", number.encode())
@@ -129,7 +153,7 @@ class Submission:
         turn = self.terms.turn or Turn(throttle=self.terms.profile.throttle)
         try:
             return Turn(throttle=int((self.path / "throttle").read_text(encoding="utf-8")), after=turn.after)
-        except (FileNotFoundError, ValueError):
+        except (OSError, ValueError):
             return turn
 
     def note_throttle(self, throttle: int) -> None:
@@ -188,22 +212,36 @@ class Registry:
             yield
 
     def all(self) -> list[Submission]:
-        """Return every submission that there was, oldest first."""
-        return [Submission(path.parent) for path in sorted(self.path.glob("*/*/terms.json"))]
+        """Return every submission that there was and that can be read, oldest first."""
+        return [one for one in self._all() if not one.problem]
 
     def open(self) -> list[Submission]:
-        """Return the submissions of which something may still be at work, oldest first."""
-        found = [path.parent for path in self.path.glob("*/*/terms.json") if not (path.parent / "closed").exists()]
-        self._known = {path: self._known.get(path) or Submission(path) for path in sorted(found)}
+        """Return the submissions of which something may still be at work, oldest first, without damaged ones."""
+        return [one for one in self._all() if not (one.is_closed or one.problem)]
+
+    def damaged(self, also_closed: bool = False) -> list[Submission]:
+        """Return the submissions that cannot be read, oldest first: their runs are as their folders tell."""
+        return [one for one in self._all() if (also_closed or not one.is_closed) and one.problem]
+
+    def damage(self, also_closed: bool = False) -> list[str]:
+        """Return a line for each submission that cannot be read."""
+        return [
+            f"damaged: {one.path.relative_to(self.out)}/{one.problem}; its runs are as their folders tell"
+            for one in self.damaged(also_closed)
+        ]
+
+    def _all(self) -> list[Submission]:
+        found = sorted(path.parent for path in self.path.glob("*/*/terms.json"))
+        self._known = {path: self._known.get(path) or Submission(path) for path in found}
         return list(self._known.values())
 
     def waiting(self) -> dict[str, str]:
         """Return why runs that are asked for are not submitted yet, by folder."""
         try:
-            found: dict[str, str] = json.loads((self.path / "waiting.json").read_bytes())
+            found = parse_json(read_bytes(self.path / "waiting.json"))
         except (OSError, ValueError):
             return {}
-        return found
+        return {folder: str(words) for folder, words in found.items()} if isinstance(found, dict) else {}
 
     def note_waiting(self, asked: Iterable[str], why: Mapping[str, str]) -> None:
         """Write down, for the runs that a driver was asked for, which it could not submit yet and why."""
@@ -236,6 +274,17 @@ class Registry:
         write_atomic(submission.path / "plan.jsonl", b"\n".join(lines) + b"\n")
         write_atomic(submission.path / "terms.json", to_json(Terms(**terms).model_dump(mode="json")))
         return submission
+
+
+def _planned(run: Mapping[str, Any]) -> PlannedRun:
+    """Return a run of a plan; `ValueError`, `KeyError` or `TypeError` where it is none."""
+    found = PlannedRun(run["folder"], run["dataset"], run["method"], run["seed"])
+    words = found.folder, found.dataset, found.method
+    if not (all(isinstance(one, str) for one in words) and isinstance(found.seed, int) and run["spec"].items()):
+        raise TypeError("other kinds of values")
+    if Path(found.folder).is_absolute() or ".." in Path(found.folder).parts:
+        raise ValueError("expected a folder below the output folder")
+    return found
 
 
 def assignments(submissions: Sequence[Submission], queue: Mapping[str, Job]) -> dict[str, Assignment]:

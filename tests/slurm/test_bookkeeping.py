@@ -13,6 +13,7 @@ from benchmark.records import RunFolder, RunView, State, Status
 from benchmark.slurm import preflight, scheduler
 from benchmark.slurm.board import give_up, note_end, read_board
 from benchmark.slurm.cancel import cancel_runs
+from benchmark.slurm.executor import SlurmExecutor
 from benchmark.slurm.overview import active_jobs, overview
 from benchmark.slurm.preflight import check_request, check_room, check_shared
 from benchmark.slurm.profile import Profile, Request
@@ -111,6 +112,62 @@ def test_a_job_whose_id_was_lost_is_found_by_its_comment_and_one_that_never_bega
     assert lost.job == "9"
     assert never.is_closed
     assert not lost.is_closed
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-50])
+
+
+def scramble(path):
+    path.write_bytes(b"\xff\x00\n" * 40)
+
+
+def replace_by_folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+def other_kinds(path):
+    path.write_text('[[{"folder": 1}]]\n[3]\n')
+
+
+def nest(path):
+    path.write_text("[" * 100_000)
+
+
+@pytest.mark.parametrize("name", ["plan.jsonl", "terms.json"])
+@pytest.mark.parametrize("damage", [cut, scramble, replace_by_folder, empty, other_kinds, nest])
+def test_a_damaged_submission_is_one_line_and_hides_no_other(submit, registry, slurm, tmp_path, specs, damage, name):
+    sound, damaged = submit("7"), submit("8")
+    damage(damaged.path / name)
+    slurm |= {"squeue": queued(("7_0", "PENDING"), ("7_1", "RUNNING"), ("8_0", "PENDING")), "scancel": ""}
+    views, remark = overview(tmp_path, {})
+    assert states(views) == [State.QUEUED] * 3
+    assert remark.startswith("damaged: .jobs/")
+    assert f"{damaged.path.name}/{name}: " in remark
+    assert "\n" not in remark
+    told = []
+    engine = SlurmExecutor(LaunchOptions(on="slurm", out=tmp_path), told.append)
+    assert remark in engine.cancel(list(views.values())[:0])
+    assert damaged.is_closed, "its jobs that start later do nothing"
+    assert not sound.is_closed
+    (damaged.path / "closed").unlink()
+    assert engine._look({str(spec.folder(tmp_path).relative_to(tmp_path)): spec for spec in specs})
+    assert told == [remark]
+    assert Registry(tmp_path).all() == [sound]
+
+
+@pytest.mark.parametrize("damage", [scramble, empty])
+def test_an_id_that_cannot_be_read_is_found_by_the_comment(submit, registry, slurm, damage):
+    submission = submit("7")
+    damage(submission.path / "job")
+    slurm["squeue"] = queued(("7_0", "RUNNING", submission.comment), ("7_1", "PENDING", submission.comment))
+    assert {one.number for one in read_board(registry).values()} == {"7_0", "7_1"}
+    assert submission.job == "7"
 
 
 # --- what is shown -------------------------------------------------------------------------------------------------
