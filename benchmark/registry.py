@@ -151,7 +151,9 @@ class Kind:
         Raises:
             UserError: when there is none, with the nearest name.
         """
-        source, _, attribute = name.partition(":")
+        source, _, attribute = name.rpartition(":")  # a folder's name may have a colon too
+        if not source.endswith(".py"):
+            source, attribute = name, ""
         if source.endswith(".py"):
             path = Path(source).resolve()
             if not path.is_file():

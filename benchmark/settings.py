@@ -127,14 +127,23 @@ def is_balanced(text: str) -> bool:
 
 def split_list(text: str) -> list[str]:
     """Split at commas outside brackets."""
-    parts, depth, start = [], 0, 0
-    for position, char in enumerate(text):
+    parts, start = [], 0
+    while start <= len(text):
+        end = next_comma(text, start)
+        parts.append(text[start:end].strip())
+        start = end + 1
+    return [part for part in parts if part]
+
+
+def next_comma(text: str, start: int = 0) -> int:
+    """Return the position of the first comma outside brackets from `start` on, the text's length without one."""
+    depth = 0
+    for position in range(start, len(text)):
+        char = text[position]
         depth += (char in "[{") - (char in "]}")
         if char == "," and depth == 0:
-            parts.append(text[start:position])
-            start = position + 1
-    parts.append(text[start:])
-    return [part.strip() for part in parts if part.strip()]
+            return position
+    return len(text)
 
 
 def parse_value(text: str) -> Any:

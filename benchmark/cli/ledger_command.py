@@ -14,7 +14,7 @@ from rich.text import Text
 
 from benchmark.cli.options import Json
 from benchmark.cli.terminal import console as open_console
-from benchmark.settings import split_list
+from benchmark.plan.typed import split_plugins
 
 
 def ledger(
@@ -32,7 +32,9 @@ def ledger(
 
     if to is not None:
         check_writable(to)
-    names = [name for token in split_list(methods) for name in (sorted(METHODS.known()) if token == "all" else [token])]
+    names = [
+        name for token in split_plugins(methods) for name in (sorted(METHODS.known()) if token == "all" else [token])
+    ]
     found = rows(METHODS.find(name) for name in names)
     if to is not None:
         texts = {"md": to_markdown(found), "csv": to_csv(found), "tex": to_latex(found)}

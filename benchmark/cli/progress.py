@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
@@ -28,6 +29,10 @@ ROWS = 24
 ORDER = (
     State.RUNNING, State.INTERRUPTED, State.FAILED, State.CANCELLED, State.QUEUED, State.PLANNED, State.DONE,
 )  # fmt: skip
+
+
+AHEAD = (State.RUNNING, State.INTERRUPTED, State.QUEUED, State.PLANNED)
+"""States of runs that are still to be trained, in part or whole."""
 
 
 class Progress:
@@ -87,11 +92,30 @@ class Progress:
     def _footer(self, statuses: Sequence[tuple[RunSpec, Status]]) -> str:
         counts = {state: sum(status.state is state for _, status in statuses) for state in State}
         words = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
-        paces = [status.pace * status.epochs for _, status in statuses if status.pace is not None]
-        left = sum(status.eta or 0.0 for _, status in statuses if status.state is State.RUNNING)
-        if paces:
-            left += counts[State.PLANNED] * sum(paces) / len(paces)
-        return f"{words}; about {seconds(left / self.jobs)} left" if paces else words
+        left = time_left(statuses, self.jobs)
+        return words if left is None else f"{words}; about {seconds(left)} left"
+
+
+def time_left(statuses: Sequence[tuple[RunSpec, Status]], jobs: int) -> float | None:
+    """Return the seconds that a sweep still takes, by epochs still to do; None before any epoch is done.
+
+    A run without a pace of its own, planned or just begun, counts at the mean pace of its method on its data set, else
+    at that of all runs, so that the estimate does not drop and rise again whenever a run begins.
+    """
+    paces: dict[tuple[str, ...], list[float]] = {}
+    for spec, status in statuses:
+        if status.pace is not None:
+            paces.setdefault((), []).append(status.pace)
+            paces.setdefault((spec.method.label, spec.dataset.label), []).append(status.pace)
+    if not paces:
+        return None
+    left = [0.0]
+    for spec, status in statuses:
+        if status.state in AHEAD:
+            alike = paces.get((spec.method.label, spec.dataset.label), paces[()])
+            pace = fmean(alike) if status.pace is None or status.state is not State.RUNNING else status.pace
+            left.append(pace * (spec.recipe.epochs - status.epoch))
+    return max(sum(left) / jobs, *left)
 
 
 def seconds(value: float | None) -> str:

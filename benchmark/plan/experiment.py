@@ -9,8 +9,9 @@ from typing import Any
 from pydantic import field_validator
 
 from benchmark.plan.sweep import Sweep
+from benchmark.plan.typed import split_plugins
 from benchmark.protocol import read_text, read_yaml
-from benchmark.settings import Settings, parse_settings, split_list
+from benchmark.settings import Settings, parse_settings
 
 
 class Experiment(Settings):
@@ -67,7 +68,7 @@ def sweep_of(path: Path | None, options: Mapping[str, Any], data_root: Path | No
         if path is None
         else read_experiment(path).model_dump(exclude={"about", "reports", "track", "out"}, exclude_none=True)
     )
-    given |= {key: split_list(value) if key in ("methods", "datasets") else value for key, value in options.items()}
+    given |= {key: split_plugins(value) if key in ("methods", "datasets") else value for key, value in options.items()}
     return Sweep(
         methods=given.get("methods", []),
         datasets=given.get("datasets", []),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from benchmark.errors import Problem, Problems, UserError
-from benchmark.settings import is_balanced, parse_value, split_list
+from benchmark.settings import is_balanced, next_comma, parse_value, split_list
 
 MAX_SEEDS = 100_000
 """Most seeds of a sweep."""
@@ -18,6 +20,8 @@ MAX_GRID = 10_000
 """Most settings that one name in brackets stands for."""
 MAX_RUNS = 100_000
 """Most runs of a sweep."""
+MAX_PATH = 4096
+"""Most characters of a file's path."""
 MAX_DEPTH = 20
 """Most dots in the key of an assignment."""
 
@@ -48,20 +52,39 @@ def _short(text: str) -> str:
     return repr(text if len(text) < 80 else f"{text[:60]}... ({len(text)} characters)")
 
 
+def split_plugins(text: str) -> list[str]:
+    """Split a list of plugins at commas outside brackets, and outside the paths of files that are there."""
+    names, start = [], 0
+    while start <= len(text):
+        start += len(text[start:]) - len(text[start:].lstrip())
+        end = next_comma(text, start + len(_file_at_start(text[start:])))
+        names.append(text[start:end].strip())
+        start = end + 1
+    return [name for name in names if name]
+
+
+def _file_at_start(text: str) -> str:
+    """Return the path of a Python file that a text starts with, whose folders may have any name; empty without one."""
+    for found in re.finditer(r"\.py(?=[,:\[\s]|$)", text[:MAX_PATH]):
+        with suppress(OSError):  # too long for a name
+            if Path(text[: found.end()]).is_file():
+                return text[: found.end()]
+    return ""
+
+
 def parse_bracketed(token: str) -> tuple[str, list[dict[str, Any]]]:
     """Read `name[key=value,value,other=value]` into the name and the grid of its settings.
 
     Raises:
         UserError: when brackets do not match or an entry is no assignment.
     """
-    path, suffix, _ = token.rpartition(".py")
-    head = path + suffix if suffix and Path(path + suffix).is_file() else ""  # a folder's name may have brackets too
+    head = _file_at_start(token)
     name, bracket, rest = token[len(head) :].partition("[")
     name = head + name
     if not bracket:
         return name, [{}]
     wrong = Problem(_short(token), "name[key=value,...]", "unbalanced brackets or an entry without a key")
-    if not rest.endswith("]") or not is_balanced(token):
+    if not rest.endswith("]") or not is_balanced(token[len(head) :]):
         raise UserError(wrong)
     options: dict[str, list[Any]] = {}
     for entry in split_list(rest[:-1]):

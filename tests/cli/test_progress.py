@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from benchmark.cli import progress
-from benchmark.cli.progress import Progress, seconds
+from benchmark.cli.progress import Progress, seconds, time_left
 from benchmark.plan.sweep import Sweep, plan
 from benchmark.records import RunFolder, State, Status
 
@@ -84,8 +84,29 @@ def test_a_terminal_shows_a_table_with_what_runs_first_and_the_time_left(specs, 
     states = [next(word for word in line if word in list(State)) for line in lines[1:4]]
     assert states == ["running", "planned", "done"]
     assert lines[1][-4:] == ["2/10", "50.0", "2:40", "min"]
-    # the running one: 8 epochs of 20 s; the planned one: 10 epochs at the mean pace, (10 + 20) / 2 s; two at a time
-    assert " ".join(lines[4]) == "1 planned, 1 running, 1 done; about 2:35 min left"
+    # the running one: 8 epochs of 20 s; the planned one beside it: 10 epochs at the mean pace, (10 + 20) / 2 s
+    assert " ".join(lines[4]) == "1 planned, 1 running, 1 done; about 2:40 min left"
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_the_time_left_never_rises_while_the_pace_stays(specs, tmp_path, jobs):
+    """Every epoch of three runs takes 20 s; `jobs` of them are trained at a time."""
+    shown = [Status() for _ in specs]
+    found = []
+    done = replace(RUNNING, state=State.DONE, epoch=10, started=0.0, updated=200.0)
+    for first in range(0, len(specs), jobs):
+        batch = range(first, min(first + jobs, len(specs)))
+        for epoch in range(11):
+            for place in batch:
+                shown[place] = replace(done, state=State.RUNNING, epoch=epoch, updated=20.0 * epoch)
+                found.append(time_left(list(zip(specs, shown, strict=True)), jobs))
+        for place in batch:
+            shown[place] = done
+            found.append(time_left(list(zip(specs, shown, strict=True)), jobs))
+    told = [left for left in found if left is not None]
+    assert told == sorted(told, reverse=True)
+    assert told[0] == pytest.approx((9 * 20 + 2 * 200) / jobs)
+    assert told[-1] == 0
 
 
 def test_without_a_pace_no_time_is_promised(specs, tmp_path):

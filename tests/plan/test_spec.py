@@ -10,7 +10,7 @@ import yaml
 from benchmark.errors import UserError
 from benchmark.plan.spec import RunSpec
 from benchmark.plan.sweep import Sweep, plan
-from benchmark.plan.typed import parse_assignments, parse_bracketed, parse_seeds
+from benchmark.plan.typed import parse_assignments, parse_bracketed, parse_seeds, split_plugins
 from benchmark.registry import DATASETS, METHODS
 from benchmark.settings import label, split_list
 
@@ -76,6 +76,18 @@ def test_brackets_that_make_no_sense_are_refused(token):
     with pytest.raises(UserError) as caught:
         parse_bracketed(token)
     assert token in str(caught.value)
+
+
+@pytest.mark.parametrize("folder", ["my,folder", "a,b[1,2]", "open[, here", "a:b", "x.py,y"])
+def test_a_plugin_is_found_whatever_its_folder_is_called(folder, tmp_path):
+    path = tmp_path / folder / "mine.py"
+    path.parent.mkdir()
+    path.write_text(METHOD)
+    typed = [f"{path}[alpha=0.1,0.2]", f"{path}:Mine", str(path), "no/such/file.py", "ogm[alpha=0.1,0.3]"]
+    names = split_plugins(",".join(typed))
+    assert names == typed
+    assert [parse_bracketed(name)[0] for name in names[:3]] == [str(path), f"{path}:Mine", str(path)]
+    assert {METHODS.find(parse_bracketed(name)[0]).source for name in names[:3]} == {str(path)}
 
 
 def test_a_list_is_split_outside_brackets_only():
