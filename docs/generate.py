@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from typing import Any
 
 import typer
@@ -13,13 +15,17 @@ from benchmark.cli import app
 from benchmark.registry import DATASETS, METHODS, Kind, Plugin
 from benchmark.tables.ledger import rows, to_markdown
 
+WIDE = "---\nhide: [navigation, toc]\n---\n\n"
+"""In front of a page that needs the room beside it."""
+
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages."""
     methods = [METHODS.find(name) for name in sorted(METHODS.known())]
     pages = {
         "methods": "# Methods\n\n" + "\n".join(map(method_section, methods)),
-        "ledger": f"# Ledger\n\nWhat each paper says, what the released code does, what we do.\n\n{_ledger(methods)}",
+        "ledger": f"{WIDE}# Ledger\n\nWhat each paper says, what the released code does, what we do.\n\n"
+        + _ledger(methods),
         "datasets": "# Data sets\n\n" + "\n".join(map(section, _every(DATASETS))),
         "commands": _commands(),
     }
@@ -64,7 +70,8 @@ def _every(kind: Kind) -> list[Plugin]:
 
 
 def _ledger(methods: list[Plugin]) -> str:
-    return to_markdown(rows(methods))
+    """Return the ledger as a table whose long words may be broken, so that it fits the page."""
+    return to_markdown([replace(row, tests=re.sub(r"(?<=[/_:])(?=\w)", "<wbr>", row.tests)) for row in rows(methods)])
 
 
 def _commands() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,42 @@ import pytest
 from benchmark.registry import DATASETS, METHODS, REPORTS
 
 REPO = Path(__file__).parents[1]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+TEXTS = [
+    path for folder in (".", "docs", "docs/pages", "docs/pages/reference") for path in (REPO / folder).glob("*.md")
+]
+GENERATED = {"commands.md", "datasets.md", "ledger.md", "methods.md"}
+"""Pages that docs/generate.py makes."""
+
+
+def shown(path):
+    """Return what a page shows: pieces of the README in place, blocks of code left out."""
+    text = path.read_text(encoding="utf-8")
+    for file, name in re.findall(r'--8<-- "([^:"]+):?(\w*)"', text):
+        piece = (REPO / file).read_text(encoding="utf-8")
+        if name:
+            piece = piece.partition(f"[start:{name}]")[2].partition(f"[end:{name}]")[0]
+        text = text.replace(f'--8<-- "{file}:{name}"' if name else f'--8<-- "{file}"', piece)
+    return re.sub(r"(?ms)^```.*?^```$", "", text)
+
+
+def anchors(path):
+    """Return the places of a page that can be linked to."""
+    plain = [re.sub(r"[^\w\s-]", "", heading) for heading in re.findall(r"(?m)^#+ (.+)$", shown(path))]
+    return {re.sub(r"[-\s]+", "-", heading.strip().lower()) for heading in plain}
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: str(path.relative_to(REPO)))
+def test_links_within_the_repository_lead_somewhere(path):
+    dead = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`\n]*`", "", shown(path))):
+        name, _, anchor = link.partition("#")
+        target = (path.parent / name).resolve() if name else path
+        if link.startswith(("http:", "https:", "mailto:")) or (target.name in GENERATED and not target.exists()):
+            continue
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            dead.append(link)
+    assert not dead
 
 
 @pytest.fixture(scope="module")
@@ -56,3 +93,22 @@ def test_the_contract_comes_from_its_docstrings(site):
     text = (site / "reference" / "method.html").read_text(encoding="utf-8")
     assert "Train on one batch, with any number of optimizer steps." in text
     assert "train_batches" in text
+
+
+@pytest.mark.full
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium: apt-get install chromium")
+def test_no_table_is_wider_than_its_page(site):
+    from playwright.sync_api import sync_playwright
+
+    wide = """() => [...document.querySelectorAll("article table")]
+      .filter(table => table.scrollWidth > table.closest("article").clientWidth).length"""
+    with sync_playwright() as started:
+        page = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"]).new_page(
+            viewport={"width": 1280, "height": 800}
+        )
+        found = {}
+        for path in site.rglob("*.html"):
+            page.goto(path.as_uri())
+            found[path.name] = page.evaluate(wide)
+        assert len(found) > len(GENERATED)
+        assert not {name: count for name, count in found.items() if count}
