@@ -5,6 +5,8 @@ Shapes: N samples, K classes, D dimensions.
 
 from __future__ import annotations
 
+import math
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -16,12 +18,17 @@ from benchmark.records.files import write_atomic
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
+    import pyarrow.parquet as pq
     from numpy.typing import NDArray
 
-KEYS = ("rule", "id", "label")
+TEXTS = ("rule", "id")
+"""Columns of text."""
+KEYS = (*TEXTS, "label")
 """Columns that are no head."""
 SAMPLES = ("ids", "labels")
 """Arrays that are no modality."""
+MOST = 2**31
+"""Bytes up to which the numbers or the texts of one file are read: a small file may hold very much of the same."""
 
 
 @dataclass(frozen=True)
@@ -64,28 +71,69 @@ def read_table(path: Path) -> Table:
     """Read the predictions of a run.
 
     Raises:
-        OSError, ValueError: when there are none, or they are damaged.
+        OSError, ValueError: when there are none, they are damaged, or more than `MOST` bytes, which its metadata tell.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         if not path.is_file() and path.exists():
             raise ValueError("expected a regular file")
-        with pq.ParquetFile(path) as file:  # read_table would look for a whole data set
+        # read_table would look for a whole data set; texts stay in a dictionary until it is known how long they are
+        with pq.ParquetFile(path, read_dictionary=list(TEXTS)) as file:
+            _check_size(file)
             table = file.read(use_threads=False)
         heads = [name for name in table.column_names if name not in KEYS]
         logits = {head: matrix(table[head]) for head in heads}
         labels = table["label"]
-        if not len(labels) or not pa.types.is_integer(labels.type):
-            raise ValueError(f"expected rows with labels, got {len(labels)} of {labels.type}")
         if holes := [name for name in table.column_names if table[name].null_count]:
             raise ValueError(f"expected no empty cells, got some in {', '.join(holes)}")
-        return Table(table.select(["rule", "id"]), labels.to_numpy(), logits)
+        return Table(_written_out(table.select(TEXTS)), labels.to_numpy(), logits)
     except OSError:
         raise
     except Exception as error:  # noqa: BLE001  a damaged file raises whatever its bytes lead to
         raise ValueError(str(error).splitlines()[0] if str(error) else type(error).__name__) from None
+
+
+def _check_size(file: pq.ParquetFile) -> None:
+    """Raise `ValueError` for predictions of other kinds, without rows, or too large, by their metadata alone."""
+    import pyarrow as pa
+
+    groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
+    rows = sum(group.num_rows for group in groups)
+    width = 0
+    for field in file.schema_arrow:
+        kind = field.type
+        if field.name in TEXTS:
+            kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+            if not pa.types.is_string(kind):
+                raise ValueError(f"expected {field.name} as text, got {kind}")
+            width += 4  # an index into the texts
+        elif field.name == "label":
+            if not rows or not pa.types.is_integer(kind):
+                raise ValueError(f"expected rows with labels, got {rows} of {kind}")
+            width += 8
+        elif not pa.types.is_fixed_size_list(kind) or not pa.types.is_floating(kind.value_type):
+            raise ValueError(f"expected lists of one length, got {kind} as {field.name}")
+        else:
+            width += kind.list_size * kind.value_type.bit_width // 8
+    columns = [group.column(number) for group in groups for number in range(group.num_columns)]
+    stored = sum(max(8 * one.num_values, one.total_uncompressed_size) for one in columns)
+    size = max(rows * width, stored)
+    if size > MOST:
+        raise ValueError(f"expected at most {MOST} bytes of numbers, got {size}")
+
+
+def _written_out(texts: pa.Table) -> pa.Table:
+    """Return columns of text without their dictionaries; `ValueError` where that would take too much memory."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    for name in texts.column_names:
+        for chunk in texts[name].chunks:
+            size = pc.sum(pc.binary_length(chunk.dictionary).take(chunk.indices), min_count=0).as_py()
+            if size > MOST:
+                raise ValueError(f"expected at most {MOST} bytes of {name}, got {size}")
+    return pa.table({name: texts[name].cast(pa.string()) for name in texts.column_names})
 
 
 def matrix(column: pa.ChunkedArray) -> NDArray[np.float32]:
@@ -143,13 +191,14 @@ def read_embeddings(path: Path) -> Embeddings:
     """Read embeddings.npz.
 
     Raises:
-        OSError, ValueError: when there is none, or it is damaged.
+        OSError, ValueError: when there is none, it is damaged, or more than `MOST` bytes, which its headers tell.
     """
     import numpy as np
 
     try:
         if not path.is_file() and path.exists():
             raise ValueError("expected a regular file")
+        _check_arrays(path)
         with np.load(path, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
     except OSError:
@@ -165,6 +214,23 @@ def read_embeddings(path: Path) -> Embeddings:
         if (values.ndim, values.shape[:1]) != (1 if name in SAMPLES else 2, count):
             raise ValueError(f"expected a row of {name} for each id, got shape {values.shape}")
     return Embeddings(arrays["ids"].tolist(), arrays["labels"], features)
+
+
+def _check_arrays(path: Path) -> None:
+    """Raise `ValueError` for arrays that are too large, or larger than what is stored, by their headers alone."""
+    from numpy.lib import format as npy
+
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        total = sum(member.file_size for member in members)
+        if total > MOST:
+            raise ValueError(f"expected at most {MOST} bytes of arrays, got {total}")
+        for member in members:
+            with archive.open(member) as stream:
+                old = npy.read_magic(stream) == (1, 0)
+                shape, _, kind = (npy.read_array_header_1_0 if old else npy.read_array_header_2_0)(stream)
+            if math.prod(shape) * max(kind.itemsize, 1) > member.file_size:
+                raise ValueError(f"expected {kind} of shape {shape} in {member.filename}, got {member.file_size} bytes")
 
 
 def write_embeddings(path: Path, found: Embeddings) -> None:

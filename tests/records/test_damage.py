@@ -6,6 +6,8 @@ import json
 import os
 import random
 import time
+import tracemalloc
+import zipfile
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from benchmark.records import RunFolder, State, Status, glance, machine, read_embeddings, read_table, scan, view
+from benchmark.records import RunFolder, State, Status, arrays, glance, machine, read_embeddings, read_table, scan, view
 from benchmark.records.files import AHEAD
 
 DEEP = "[" * 100_000
@@ -204,6 +206,65 @@ def test_embeddings_of_other_shapes_are_damaged(tmp_path):
         np.savez(tmp_path / "x.npz", **{**sound, **change})
         with pytest.raises(ValueError, match="expected"):
             read_embeddings(tmp_path / "x.npz")
+
+
+def lists(rows, width):
+    return pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(rows * width, np.float32)), width)
+
+
+BOMBS = {
+    "a text of 1 MB, ten thousand times": lambda: {
+        "id": pa.DictionaryArray.from_arrays(pa.array([0] * 10_000), ["x" * 2**20]),
+        "rule": ["last"] * 10_000, "label": [0] * 10_000, "fused": lists(10_000, 2),
+    },
+    "many rows": lambda: {
+        "id": ["a"] * 10**6, "rule": ["last"] * 10**6, "label": [0] * 10**6, "fused": lists(10**6, 2),
+    },
+    "many classes": lambda: {"id": ["a"], "rule": ["last"], "label": [0], "fused": lists(1, 10**7)},
+    "texts as logits": lambda: {
+        "id": ["a"], "rule": ["last"], "label": [0], "fused": pa.FixedSizeListArray.from_arrays(["x" * 2**20] * 99, 99)
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BOMBS)
+def test_predictions_that_are_huge_when_read_are_damaged(tmp_path, monkeypatch, case):
+    pq.write_table(pa.table(BOMBS[case]()), tmp_path / "x.parquet")
+    assert (tmp_path / "x.parquet").stat().st_size < 2 * 2**20
+    monkeypatch.setattr(arrays, "MOST", 16 * 2**20, raising=False)
+    usual = pa.default_memory_pool()
+    pool = pa.proxy_memory_pool(usual)  # it counts what is taken from now on
+    pa.set_memory_pool(pool)
+    try:
+        with pytest.raises(ValueError, match="expected"):
+            read_table(tmp_path / "x.parquet")
+    finally:
+        pa.set_memory_pool(usual)
+    assert pool.max_memory() < 8 * 2**20
+
+
+def zeros(path, shape, stored, kind="<f4"):
+    """Write an npz whose one array says it has a shape, and holds that many bytes, all zero."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("audio.npy", "w") as stream:
+        np.lib.format.write_array_header_1_0(stream, {"descr": kind, "fortran_order": False, "shape": shape})
+        stream.write(bytes(stored))
+
+
+@pytest.mark.parametrize(
+    ("shape", "stored", "kind"),
+    [((2**24,), 2**26, "<f4"), ((10**12,), 64, "<f4"), ((10**12,), 64, "<U0"), ((10**6, 10**12), 0, "<f8")],
+)
+def test_embeddings_that_are_huge_when_read_are_damaged(tmp_path, monkeypatch, shape, stored, kind):
+    zeros(tmp_path / "x.npz", shape, stored, kind)
+    assert (tmp_path / "x.npz").stat().st_size < 2**17
+    monkeypatch.setattr(arrays, "MOST", 2**25, raising=False)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=r"expected (at most|<?[fUS\w]+ of shape)"):
+            read_embeddings(tmp_path / "x.npz")
+        assert tracemalloc.get_traced_memory()[1] < 2**22
+    finally:
+        tracemalloc.stop()
 
 
 # --- folders -------------------------------------------------------------------------------------------------------
