@@ -14,6 +14,7 @@ import typer
 
 from benchmark.cli.options import RUNS, SOME_FAILED, SUBMITTED, Given, Json, Out, with_options
 from benchmark.cli.terminal import console as open_console
+from benchmark.cli.visible import visible
 from benchmark.errors import Problem, Problems, UserError, nearest
 
 if TYPE_CHECKING:
@@ -168,11 +169,11 @@ def logs(
         if not follow:
             raise typer.Exit(SOME_FAILED)
     text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
-    sys.stdout.write("".join(text.splitlines(keepends=True)[-lines:]))
+    sys.stdout.write(visible("".join(text.splitlines(keepends=True)[-lines:])))
     position = len(text.encode())
     while follow and view(run.folder).status.state in (State.RUNNING, State.QUEUED, State.PLANNED):
         time.sleep(0.5)
         more = log.read_bytes()[position:] if log.exists() else b""
         position += len(more)
-        sys.stdout.write(more.decode(errors="replace"))
+        sys.stdout.write(visible(more.decode(errors="replace").replace("\r", "\n")))
         sys.stdout.flush()

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 
 from benchmark.method import Ledger, Method
 from benchmark.registry import Plugin
-from benchmark.tables.table import escape_latex
+from benchmark.tables.table import escape_latex, no_formula
 
 HEAD = ("method", "paper", "released", "ours", "code is", "paper is", "tests")
 WIDTHS = ("0.08", "0.18", "0.18", "0.19", "0.08", "0.08", "0.14")
@@ -87,7 +87,7 @@ def to_csv(found: Sequence[Row]) -> str:
     """Return the ledger with a line for each method."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerows([HEAD, *(asdict(row).values() for row in found)])
+    writer.writerows([HEAD, *(map(no_formula, asdict(row).values()) for row in found)])
     return stream.getvalue()
 
 

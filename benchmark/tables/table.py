@@ -196,12 +196,12 @@ class Table:
         """Return one line for each cell: row, group, column, mean, std, n, symbol."""
         stream = io.StringIO()
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow([self.corner, "group", "column", "mean", "std", "n", "symbol"])
+        writer.writerow([no_formula(self.corner), "group", "column", "mean", "std", "n", "symbol"])
         for name, row in self.rows:
             for cell, column in zip(row, self.columns, strict=True):
                 symbol = "" if cell.values else cell.symbol
-                words = map(_no_formula, (name, column.group, column.name))
-                writer.writerow([*words, cell.mean, cell.std, len(cell.values), _no_formula(symbol)])
+                words = map(no_formula, (name, column.group, column.name))
+                writer.writerow([*words, cell.mean, cell.std, len(cell.values), no_formula(symbol)])
         return stream.getvalue()
 
     def to_rich(self) -> RichTable:
@@ -266,6 +266,9 @@ def _markdown(text: str) -> str:
     return "<br>".join(escaped.splitlines())
 
 
-def _no_formula(text: str) -> str:
-    """Return a cell of text that a spreadsheet does not compute."""
-    return f"'{text}" if text[:1] in ("=", "+", "@", "\t", "\r") or (text[:1] == "-" and len(text) > 1) else text
+def no_formula(text: str) -> str:
+    """Return a cell of text that a spreadsheet does not compute, without carriage returns, which CSV leaves bare."""
+    text = text.replace("\r", " ")
+    begin = text.lstrip()
+    is_formula = begin[:1] in ("=", "+", "@") or (begin[:1] == "-" and len(begin) > 1) or text[:1] == "\t"
+    return f"'{text}" if is_formula else text

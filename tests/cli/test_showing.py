@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import json
 
+import pytest
+
+from benchmark.records import State
 from benchmark.registry import DATASETS, METHODS, REPORTS
 
 
@@ -52,3 +55,15 @@ def test_an_ablation_that_is_only_asked_about_starts_nothing(bench_here, blobs, 
     titles = {run["run"] for run in json.loads(done.stdout)["runs"]}
     assert {f"synthetic channel{config} s{seed}" for config in ("", "[variant=released]") for seed in (0, 1)} <= titles
     assert not list(tmp_path.glob("runs/*/*"))
+
+
+@pytest.mark.parametrize("command", ["status", "logs", "cancel", "report"])
+def test_neither_names_nor_logs_send_control_characters_to_the_terminal(made_up, bench_here, command):
+    hostile = "a\x1b]0;title\x07b\x1b[31mc\x9bd"
+    folder = made_up(hostile, state=State.FAILED, cause=hostile)
+    folder.log.write_text(f"{hostile}\n", encoding="utf-8")
+    made_up(hostile, seed=1)
+    names = {"status": (), "logs": (folder.path,), "cancel": (hostile,), "report": ("comparison",)}
+    done = bench_here(command, *names[command], "--out", "runs")
+    assert "]0;title" in done.said
+    assert not set(done.stdout + done.stderr) & {"\x1b", "\x07", "\x9b"}

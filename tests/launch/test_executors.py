@@ -21,7 +21,7 @@ from benchmark.launch.executors import GROUP, OWN, find_executor, make_executor
 from benchmark.launch.launch_options import LaunchOptions, flag, launch_options
 from benchmark.launch.sweep_record import engines_at, read_sweeps, write_sweep
 from benchmark.plan.sweep import Sweep, plan
-from benchmark.records import RunFolder, State, scan
+from benchmark.records import RunFolder, State, Status, machine, scan
 
 QUEUE = """
     from dataclasses import replace
@@ -356,3 +356,30 @@ def test_what_does_not_stop_is_told_by_the_exit_code(specs, tmp_path, ask, monke
     with folder.lock():
         said = ask("cancel", "--all", rc=3)
     assert "0 runs cancelled, 1 asked to stop" in said
+
+
+HOLD = """
+import fcntl, sys
+with open(sys.argv[1], "ab") as stream:
+    fcntl.flock(stream, fcntl.LOCK_EX)
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+"""Holds a run's lock until its standard input ends."""
+
+
+@pytest.mark.full
+def test_inline_says_which_process_has_a_run_and_goes_on_with_the_others(ask, blobs, specs, tmp_path):
+    folder = RunFolder(specs[0].folder(tmp_path / "runs"))
+    folder.path.mkdir(parents=True)
+    line = [sys.executable, "-c", HOLD, str(folder.path / ".lock")]
+    sweep = ("run", "--methods", "concat", "--datasets", blobs, "--seeds", "0-1", "--epochs", 1, "--on", "inline")
+    with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "held\n"
+        folder.write_status(Status(State.RUNNING, pid=holder.pid, host=machine()))
+        said = ask(*sweep, rc=3)
+        holder.communicate()
+    assert f"left out: synthetic concat s0: process {holder.pid} on {machine()} is training it" in said
+    assert "Traceback" not in said
+    assert states(tmp_path / "runs")[1] is State.DONE
+    assert not folder.is_done()

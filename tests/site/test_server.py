@@ -11,7 +11,10 @@ import shutil
 import signal
 import socket
 import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from urllib.parse import quote
 
 import pytest
@@ -325,3 +328,34 @@ def test_the_settings_of_other_runs_come_as_a_script(root, serve):
     content = json.loads(script.removeprefix("window.CONFIGS = ").removesuffix(";\n"))
     assert len(content) == 2
     assert {one["config"]["method.name"] for one in content.values()} == {"aug", "ogm"}
+
+
+@pytest.mark.full
+def test_a_thousand_requests_of_a_hundred_clients_at_once_are_all_answered(root):
+    """The first hundred connect before the server takes up one of them, as when it is slower than they are."""
+    with Server(root, "127.0.0.1", 0) as server:
+        address = server.server_address[:2]
+        first = [socket.create_connection(address, timeout=5) for _ in range(100)]
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            with ThreadPoolExecutor(100) as clients:
+                found = [one for each in clients.map(partial(ask_ten_times, address), first) for one in each]
+        finally:
+            server.shutdown()
+            thread.join()
+    assert Counter(found) == {200: 500, 404: 500}
+
+
+def ask_ten_times(address, first):
+    """Return the status of ten answers, the first by a connection that was made before."""
+    found = []
+    for number in range(10):
+        connection = http.client.HTTPConnection(*address, timeout=60)
+        connection.sock = None if number else first
+        connection.request("GET", "/nowhere" if number % 2 else "/")
+        answer = connection.getresponse()
+        answer.read()
+        connection.close()
+        found.append(answer.status)
+    return found

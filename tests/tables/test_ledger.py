@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 
 import pytest
 from typer.testing import CliRunner
@@ -79,6 +80,11 @@ def test_every_format_keeps_every_cell_whatever_it_contains(row_of):
     assert markdown[2].replace("\\|", "").count("|") == len(row.__dict__) + 1
     assert r"50 \% \& more" in to_latex([row])
     assert r"a\_b" in to_latex([row])
+
+
+def test_no_cell_is_a_formula_of_a_spreadsheet(row_of):
+    row = replace(row_of(), ours="=1+1")
+    assert "'=1+1" in next(csv.reader(io.StringIO(to_csv([row]).split("\n", 1)[1])))
 
 
 def test_the_command_prints_and_writes_a_row_for_each_method(tmp_path):

@@ -107,6 +107,14 @@ def test_csv_parses_back_to_every_number_in_full():
         assert float(row["std"]) == statistics.stdev(values)
 
 
+@pytest.mark.parametrize("text", ["=1+1", "+x", "@SUM(A1)", "-2+3", "\t=1", "\r=1", " =1"])
+def test_no_text_in_csv_is_a_formula_of_a_spreadsheet(text):
+    made = table((text, (-1.5,)), columns=(Column(text, group=text),), corner=text)
+    head, row = csv.reader(io.StringIO(made.to_csv(), newline=""))
+    assert [head[0], *row[:3]] == ["'" + text.replace("\r", " ")] * 4
+    assert float(row[3]) == -1.5, "numbers stay numbers"
+
+
 @pytest.mark.parametrize("char", list("_&%#${}~^\\†"))
 def test_latex_has_no_bare_special_character(char):
     escaped = escape_latex(f"a{char}b")
