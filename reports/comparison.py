@@ -52,7 +52,7 @@ def fused(comparison: Comparison, metrics: Sequence[Metric] = (HEADLINE,)) -> Ta
     """Return the fused scores by each selection rule, and the optimism of choosing on test."""
     columns, cells = [], []
     for metric in metrics:
-        group = f"fused test {metric.heading if len(metrics) > 1 else metric.words}, epoch:"
+        group = f"fused test {metric.heading if len(metrics) > 1 else metric.words} at epoch"
         for rule in RULES.values():
             columns.append(Column(rule.title, group, metric.digits))
             cells.append(column(comparison, (rule.name, FUSED, metric.name)))

@@ -75,10 +75,10 @@ def groups(rows):
 
 def test_a_new_metric_and_a_new_rule_are_in_tables_and_csv(older, newer):
     rows = table([older, newer], "fused")
-    assert "fused test surp, epoch:" in groups(rows)
+    assert "fused test surp at epoch" in groups(rows)
     assert "the middle" in {row["column"] for row in rows}
     assert "own, the middle" in {row["column"] for row in table([older, newer], "unimodal")}
-    (cell,) = [row for row in rows if (row["group"], row["column"]) == ("fused test surp, epoch:", "the middle")]
+    (cell,) = [row for row in rows if (row["group"], row["column"]) == ("fused test surp at epoch", "the middle")]
     assert cell["n"] == "1", "the older run has none"
     assert 0 <= float(cell["mean"]) <= 100
 
@@ -105,7 +105,7 @@ def test_a_run_from_before_them_shows_a_dash(older, out):
     row = summarise(older, out, [])
     assert dict(gather(older, row).chosen)["middle"] is None
     assert "—" in Pages().run(older, row).decode()
-    assert "fused test surp, epoch:" not in groups(table([older], "fused")), "no column for what no run was scored by"
+    assert "fused test surp at epoch" not in groups(table([older], "fused")), "no column for what no run was scored by"
     assert conclude(older).tables["scores"].rows
 
 

@@ -270,7 +270,7 @@ def test_every_metric_has_every_rule_and_its_optimism(answered, tmp_path, compar
     table = fused(*comparison_of(tmp_path), in_tables())
     names = [(column.group, column.name) for column in table.columns]
     rules = ["best valid", "last", "oracle†", "optimism"]
-    assert names == [(f"fused test {metric}, epoch:", rule) for metric in ("acc", "macro-F1", "mAP") for rule in rules]
+    assert names == [(f"fused test {metric} at epoch", rule) for metric in ("acc", "macro-F1", "mAP") for rule in rules]
 
 
 def test_the_order_of_records_and_asking_twice_change_no_byte(answered, tmp_path, comparison_of):

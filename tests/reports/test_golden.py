@@ -106,7 +106,7 @@ def test_the_numbers_are_those_of_the_records(sweep, built):
             test = run.record.rules["best_valid"].test
             accuracies.setdefault(run.method, []).append(100 * test["fused"]["accuracy"])
     table = cells((built / "fused-blobs--unified--2-epochs.csv").read_text(encoding="utf-8"))
-    shown = {row: cell for (row, *place), cell in table.items() if place == ["fused test acc, epoch:", "best valid"]}
+    shown = {row: cell for (row, *place), cell in table.items() if place == ["fused test acc at epoch", "best valid"]}
     assert accuracies.keys() == {row for row, cell in shown.items() if cell[0]}
     for method, values in accuracies.items():
         mean, std, count, symbol = shown[method]
