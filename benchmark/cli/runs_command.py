@@ -79,7 +79,7 @@ def cancel(
     console = open_console()
     found, remarks = driver.cancel(chosen, out)
     for remark in remarks:
-        console.print(remark, markup=False)
+        console.print(remark, markup=False, soft_wrap=True)
     for before, run in list(zip(chosen, found, strict=True))[: FEW if len(chosen) > FEW else None]:
         state = run.status.state
         console.print(f"{state}: {before.title}" + " (asked to stop)" * (state in working), markup=False)

@@ -64,12 +64,12 @@ def status(
         raise typer.Exit(SOME_FAILED)
 
 
-def _picture(runs: Sequence[RunView], out: Path, remarks: Sequence[str], show_all: bool) -> Group | str:
+def _picture(runs: Sequence[RunView], out: Path, remarks: Sequence[str], show_all: bool) -> Group:
     """Return the table and what is to be said below it."""
     from benchmark.cli.progress import ORDER
 
     if not runs:
-        return f"No runs in {out}."
+        return Group(*map(Text, [f"No runs in {out}.", *remarks]))
     counts = Counter(run.status.state for run in runs if not run.problem)
     ranked = (
         sorted(runs, key=lambda run: -1 if run.problem else ORDER.index(run.status.state))

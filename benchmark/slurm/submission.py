@@ -100,7 +100,9 @@ class Submission:
                 read()
             except OSError as error:
                 return f"{name}: cannot be read ({error.strerror or error})"
-            except (ValueError, UserError) as error:
+            except UserError as error:
+                return f"{name}: damaged (expected {error.problems[0].expected}, got {error.problems[0].got})"
+            except ValueError as error:
                 return f"{name}: damaged ({' '.join(str(error).split())})"
         return "job: expected a regular file" if (self.path / "job").is_dir() else ""
 

@@ -150,6 +150,7 @@ def test_a_damaged_submission_is_one_line_and_hides_no_other(submit, registry, s
     assert remark.startswith("damaged: .jobs/")
     assert f"{damaged.path.name}/{name}: " in remark
     assert "\n" not in remark
+    assert len(remark) < 250
     told = []
     engine = SlurmExecutor(LaunchOptions(on="slurm", out=tmp_path), told.append)
     assert remark in engine.cancel(list(views.values())[:0])
@@ -159,6 +160,13 @@ def test_a_damaged_submission_is_one_line_and_hides_no_other(submit, registry, s
     assert engine._look({str(spec.folder(tmp_path).relative_to(tmp_path)): spec for spec in specs})
     assert told == [remark]
     assert Registry(tmp_path).all() == [sound]
+
+
+def test_a_damaged_submission_is_shown_where_there_are_no_runs_yet(submit, bench_here, tmp_path):
+    cut(submit().path / "plan.jsonl")
+    said = bench_here("status", "--out", tmp_path).said
+    assert "No runs in" in said
+    assert said.count("damaged: .jobs/") == 1
 
 
 @pytest.mark.parametrize("damage", [scramble, empty])
