@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from benchmark.records import Record
+from benchmark.records import Record, RunView
 from benchmark.report import Comparison
 from benchmark.rules import BEST_VALID
 from benchmark.tables.table import MISSING, Cell
@@ -38,29 +39,55 @@ def chosen_how(comparison: Comparison) -> str:
 
 
 def together(comparison: Comparison) -> list[str]:
-    """Warn where finished runs trained on one machine at the same time, as their ends and lengths tell.
+    """Warn where finished runs had not the machine to themselves.
 
-    Ask by `comparison.once(together)`. What ran beside them and is not in the comparison is not seen.
+    Runs beside them are seen by how many were trained at a time, and by ends and lengths of those in the comparison;
+    whatever else ran, by the load. Ask by `comparison.once(together)`.
     """
-    spans: dict[str, list[tuple[float, float]]] = {}
-    for run in comparison.runs:
-        host = run.folder.read_environment().get("host") if run.record else None
-        if run.record and isinstance(host, str):
+    found = [(run, run.folder.read_environment()) for run in comparison.runs if run.record]
+    spans: dict[object, list[tuple[float, float]]] = {}
+    lines, shared, crowded = list[str](), 0, list[tuple[float, object]]()
+    for run, noted in found:
+        if run.record and isinstance(noted.get("host"), str):
             end = run.status.updated
-            spans.setdefault(host, []).append((end - run.record.seconds.total, end))
-    total = sum(map(len, spans.values()))
-    shared = sum(
-        any(min(end, other_end) - max(start, other) > SHARED * (end - start) for other, other_end in others)
-        for alike in spans.values()
-        for place, (start, end) in enumerate(alike)
-        for others in [alike[:place] + alike[place + 1 :]]
-    )
-    if not shared:
-        return []
-    return [
-        f"Warning: {shared} of {total} runs shared their machine with others of this table, so their seconds do not "
-        "rank methods: go by samples and FLOPs, or train with --jobs 1."
-    ]
+            spans.setdefault(noted["host"], []).append((end - run.record.seconds.total, end))
+    for run, noted in found:
+        beside = _whole(noted.get("jobs")) > 1 or _overlaps(run, spans.get(noted.get("host"), []))
+        shared += beside
+        if run.record and run.record.load is not None and _is_crowded(run.record.load, noted):
+            crowded.append((run.record.load, noted["cores"]))
+    so = "so their seconds do not rank methods: go by samples and FLOPs, or train"
+    if shared:
+        lines.append(
+            f"Warning: {shared} of {len(found)} runs shared their machine with other runs, {so} with --jobs 1."
+        )
+    if crowded:
+        load, cores = max(crowded, key=lambda one: one[0])
+        lines.append(
+            f"Warning: {len(crowded)} of {len(found)} runs ended on a machine busy with something else "
+            f"(load {load:.1f} on {cores} cores), {so} where nothing else runs."
+        )
+    return lines
+
+
+def _overlaps(run: RunView, spans: Sequence[tuple[float, float]]) -> bool:
+    """Return whether a run shared some of its time with another of the same machine; `spans` holds its own, too."""
+    if not run.record:
+        return False
+    end, length = run.status.updated, run.record.seconds.total
+    beside = sum(min(end, last) - max(end - length, first) > SHARED * length for first, last in spans)
+    return beside > 1
+
+
+def _is_crowded(load: float, noted: Mapping[str, Any]) -> bool:
+    """Return whether a machine did much beside one launcher's runs: more than a core and a quarter of its cores."""
+    cores, own = _whole(noted.get("cores")), _whole(noted.get("jobs")) * _whole(noted.get("threads"))
+    return cores > 0 and own > 0 and load - own > max(1.0, cores / 4)
+
+
+def _whole(value: object) -> int:
+    """Return a whole number of a file that may hold anything; 0 in place of others."""
+    return value if isinstance(value, int) else 0
 
 
 def passes(record: Record, history: History) -> float | None:

@@ -9,7 +9,9 @@ import typer
 
 from benchmark.cli.options import SOME_FAILED, DryRun, Given, Json, with_options
 from benchmark.cli.report_command import make_reports
-from benchmark.cli.run_command import train
+from benchmark.cli.run_command import PLANNING, train
+from benchmark.cli.terminal import console as open_console
+from benchmark.cli.terminal import telling
 from benchmark.launch.launch_options import LaunchOptions
 
 
@@ -35,7 +37,8 @@ def ablate(
     from benchmark.registry import report_after
 
     options = LaunchOptions(**launch)
-    planned = plan(sweep_of(None, {**sweep, "methods": ",".join(grid(method))}, options.data_root))
+    with telling(open_console(stderr=as_json), PLANNING):
+        planned = plan(sweep_of(None, {**sweep, "methods": ",".join(grid(method))}, options.data_root))
     if train(planned, options, dry_run, as_json) is None:
         return
     runs = list(found(planned.runs, options.out))

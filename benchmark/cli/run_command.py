@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,7 +15,7 @@ from rich.markup import escape
 
 from benchmark.cli.options import SOME_FAILED, STOPPED, SUBMITTED, DryRun, Given, Json, with_options
 from benchmark.cli.terminal import console as open_console
-from benchmark.cli.terminal import where_to_look
+from benchmark.cli.terminal import telling, where_to_look
 from benchmark.launch.launch_options import LaunchOptions
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from benchmark.plan.spec import RunSpec
     from benchmark.plan.sweep import Plan
     from benchmark.records import RunView
+
+PLANNING = "Reading methods and data sets, planning the runs"
 
 
 @with_options
@@ -57,7 +59,8 @@ def run(
     options = LaunchOptions(**launch)
     parse_trackers(options.track)
     given = {**sweep, **({"methods": methods} if methods is not None else {})}
-    planned = plan(sweep_of(experiment, given, options.data_root))
+    with telling(open_console(stderr=as_json), PLANNING):
+        planned = plan(sweep_of(experiment, given, options.data_root))
     remarks = train(planned, options, dry_run, as_json, experiment.stem if experiment else "")
     if remarks is not None:
         views = [view(RunFolder(spec.folder(options.out))) for spec in planned.runs]
@@ -87,8 +90,14 @@ def train(planned: Plan, options: LaunchOptions, dry_run: bool, as_json: bool, s
     if dry_run:
         _print_plan(planned, todo, options.out, as_json)
         return None
-    with stoppable():
-        remarks = driver.train(planned.runs, todo, options, sweep, teller(console), partial(watch, console=console))
+    with stoppable(), ExitStack() as waiting:
+        waiting.enter_context(telling(console, f"Starting {len(todo)} of {len(planned.runs)} runs"))
+
+        def shown(specs: Sequence[RunSpec], out: Path, at_a_time: int) -> AbstractContextManager[Tick]:
+            waiting.close()
+            return watch(specs, out, at_a_time, console)
+
+        remarks = driver.train(planned.runs, todo, options, sweep, teller(console), shown)
     if todo and options.detach:
         console.print(SUBMITTED)
         return None

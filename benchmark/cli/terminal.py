@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+
+from rich.live import Live
+from rich.spinner import Spinner
+from rich.text import Text
 
 from benchmark.cli.options import RUNS
 from benchmark.cli.visible import Console
@@ -20,6 +25,16 @@ def console(stderr: bool = False) -> Console:
     """Return a console for tables and plain lines; highlighting is off, so numbers look the same everywhere."""
     found = Console(stderr=stderr, highlight=False)
     return found if found.is_terminal else Console(stderr=stderr, highlight=False, width=WIDE)
+
+
+@contextmanager
+def telling(console: Console, words: str) -> Generator[None]:
+    """Say on a terminal what is being done while it takes, in a line that is gone afterwards."""
+    shown = (
+        Live(Spinner("dots", Text(words)), console=console, transient=True) if console.is_terminal else nullcontext()
+    )
+    with shown:
+        yield
 
 
 def valid_score(status: Status, unit: str = "") -> str:

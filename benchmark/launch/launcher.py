@@ -90,7 +90,7 @@ class Launcher:
         """Take what runs have in common.
 
         Args:
-            attempt: where and how to train; device and threads are filled in for each run.
+            attempt: where and how to train; device, threads and jobs are filled in for each run.
             resources: what the runs share.
             retries: how often in a row a run whose process died is started again without having finished an epoch.
             patient: wait for runs that other processes are working on, to take them over should those die.
@@ -106,6 +106,7 @@ class Launcher:
         self.hurried = False
         """Whether workers at work are to stop at once, too."""
         self._again: set[str] = set()
+        self._at_a_time = resources.jobs
 
     def stop(self, reason: str) -> None:
         """Start no more runs and let those at work end after their epoch. May be called from a signal handler."""
@@ -139,6 +140,7 @@ class Launcher:
         self.prepare()
         context = multiprocessing.get_context("forkserver")
         waiting, elsewhere = list(specs), list[RunSpec]()
+        self._at_a_time = min(self.resources.jobs, len(specs))
         running: list[_Worker] = []
         free = list(range(self.resources.jobs))
         try:
@@ -184,6 +186,7 @@ class Launcher:
             self.attempt,
             device=device,
             threads=self.resources.threads,
+            jobs=self._at_a_time,
             force=self.attempt.force and spec.id not in self._again,
             gpu=gpu_number(device),
         )

@@ -76,6 +76,8 @@ class Record:
     """What it took on GPUs, over all attempts; runs that share a GPU each count their own."""
     job: Mapping[str, str] = field(default_factory=dict)
     """The scheduler's job that finished it, {"id", "partition" or "account": name}; empty without a scheduler."""
+    load: float | None = None
+    """Load average of its machine at the end, over the minutes that it took; None where it was not noted."""
     files: Mapping[str, int] = field(default_factory=dict)
     """{file that belongs to the record: its bytes}"""
     planned: str = ""
@@ -131,6 +133,7 @@ class Record:
             "ledger": self.ledger,
             "gpu_seconds": self.gpu_seconds,
             "job": self.job,
+            "load": self.load,
             "files": self.files,
             **({"planned": self.planned} if self.planned else {}),
         }
@@ -158,6 +161,7 @@ def parse(content: Mapping[str, Any]) -> Record:
             ledger={str(what): str(text) for what, text in content.get("ledger", {}).items()},
             gpu_seconds=_number(content.get("gpu_seconds", 0.0)),
             job={name: str(value) for name, value in content.get("job", {}).items()},
+            load=None if content.get("load") is None else _number(content["load"]),
             files=_numbers(content["files"]),
             planned=str(content.get("planned", "")),
         )

@@ -180,7 +180,8 @@ class Mirroring:
         entries = [self._entry(name, task) for task in self.job.tasks]
         shown = [entry.place for entry in entries if entry and entry.is_remote]
         if shown:
-            yield f"{title}: {len(shown)} of {total} runs mirrored, such as {shown[0]}"
+            place = shown[0] if TRACKERS[name].has_server else Path(self.job.out) / shown[0]
+            yield f"{title}: {len(shown)} of {total} runs mirrored, such as {place}"
         offline = [entry for entry in entries if entry and entry.place and not entry.is_remote]
         for reason, count in Counter(entry.problem for entry in offline).items():
             folder = Path(self.job.out) / Path(offline[0].place).parent

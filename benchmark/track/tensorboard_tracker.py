@@ -38,8 +38,9 @@ class TensorBoardMirror(Mirror):
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
         self._path = Path(".tensorboard") / page.folder
-        shutil.rmtree(out / self._path, ignore_errors=True)
-        self._writer = EventFileWriter(str(out / self._path), flush_secs=1)
+        self._folder = out / self._path
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._writer = EventFileWriter(str(self._folder), flush_secs=1)
         self._next = 0
         config = json.dumps({"group": page.group, **page.config}, indent=2, default=str)
         self._write(0, _text("config", f"```\n{config}\n```"))
@@ -67,7 +68,7 @@ class TensorBoardMirror(Mirror):
         try:
             self._writer.close()
         except OSError as error:
-            raise TrackError(f"cannot write to {self._path} ({error.strerror})") from None
+            raise TrackError(f"cannot write to {self._folder} ({error.strerror})") from None
         return Outcome(str(self._path), is_remote=True)
 
     def _write(self, step: int, *values: Any) -> None:
@@ -78,7 +79,7 @@ class TensorBoardMirror(Mirror):
             self._writer.add_event(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
             self._writer.flush()
         except OSError as error:
-            raise TrackError(f"cannot write to {self._path} ({error.strerror})") from None
+            raise TrackError(f"cannot write to {self._folder} ({error.strerror})") from None
 
 
 def _text(name: str, content: str) -> Any:

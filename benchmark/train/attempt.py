@@ -47,6 +47,8 @@ class Attempt:
     data_root: Path | None = None
     device: str = "cpu"
     threads: int = 1
+    jobs: int = 1
+    """Runs that its launcher trains at a time, this one included."""
     force: bool = False
     """Train again what is done."""
     heartbeat: float = HEARTBEAT

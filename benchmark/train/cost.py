@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import sys
 from collections.abc import Mapping
@@ -44,6 +45,16 @@ def start_memory(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.init()  # before it there is no peak to forget
         torch.cuda.reset_peak_memory_stats(device)
+
+
+def load_average(seconds: float = 0.0) -> float:
+    """Return how many processes have wanted a core of this machine, on average, ours included.
+
+    Args:
+        seconds: for how long, as nearly as the system keeps it: 1, 5 or 15 minutes.
+    """
+    short, middle, long = os.getloadavg()
+    return short if seconds < 120 else middle if seconds < 600 else long
 
 
 def peak_memory(device: torch.device) -> dict[str, int]:

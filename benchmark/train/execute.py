@@ -31,7 +31,7 @@ from benchmark.protocol import Recipe
 from benchmark.records import Epoch, RunFolder, State, Status, machine, scheduler_job
 from benchmark.rules import BEST_VALID, LAST
 from benchmark.train.attempt import BUSY, INTERRUPTED, STOP_SIGNAL, STOPPING, UNRECORDED, Attempt
-from benchmark.train.cost import start_memory
+from benchmark.train.cost import load_average, start_memory
 from benchmark.train.finish import finish
 from benchmark.train.saving import forget_previous, resume, save, save_last
 from benchmark.train.trainer import Feeds, Trainer, build_method, load_feeds
@@ -144,7 +144,7 @@ def _start(spec: RunSpec, folder: RunFolder, attempt: Attempt) -> Status:
     before = folder.last_status()
     ends = (*before.ends, before.cause or f"no word from {before.host}") if before.attempts else ()
     keep_spec(spec, folder)
-    folder.write("env.json", environment(attempt.device))
+    folder.write("env.json", environment(attempt))
     now = time.time()
     status = Status(
         State.RUNNING,
@@ -226,8 +226,8 @@ def load_planned(spec: RunSpec, dataset: Dataset, device: torch.device) -> Feeds
     return feeds
 
 
-def environment(device: str) -> dict[str, Any]:
-    """Describe the machine, the versions and the code of a run."""
+def environment(attempt: Attempt) -> dict[str, Any]:
+    """Describe the machine, what else it does, the versions and the code of a run."""
     return {
         "modalbench": __version__,
         **code_version(),
@@ -235,10 +235,13 @@ def environment(device: str) -> dict[str, Any]:
         "host": machine(),
         "platform": platform.platform(),
         "python": platform.python_version(),
-        "device": device,
-        "gpu": _gpu_name(device),
+        "device": attempt.device,
+        "gpu": _gpu_name(attempt.device),
         "job": scheduler_job(),
         "threads": torch.get_num_threads(),
+        "jobs": attempt.jobs,
+        "cores": os.cpu_count(),
+        "load": load_average(),
         "packages": {name: version(name) for name in PACKAGES},
     }
 

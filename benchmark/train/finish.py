@@ -22,7 +22,7 @@ from benchmark.records import (
 )
 from benchmark.rules import LAST, Rule, kept
 from benchmark.seeds import seed_everything
-from benchmark.train.cost import flops, num_parameters, peak_memory
+from benchmark.train.cost import flops, load_average, num_parameters, peak_memory
 from benchmark.train.evaluation import Logits, encode, predict, probe, score
 from benchmark.train.saving import load
 from benchmark.train.trainer import Trainer
@@ -64,6 +64,7 @@ def finish(
         ledger={"code": trust.code, "paper": trust.paper} if (trust := trainer.method.ledger) else {},
         gpu_seconds=total if trainer.run.device.type == "cuda" else 0.0,
         job=scheduler_job(),
+        load=load_average(total),
     )
     folder.write_record(record)
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from inspect import signature
 from io import StringIO
 
 import pytest
 from rich.console import Console
 
-from benchmark.cli import progress
+from benchmark.cli import progress, run_command
 from benchmark.cli.progress import Progress, seconds, time_left
+from benchmark.launch import driver
+from benchmark.launch.launch_options import LaunchOptions
+from benchmark.plan import sweep
 from benchmark.plan.sweep import Sweep, plan
 from benchmark.records import RunFolder, State, Status
 
@@ -112,3 +116,30 @@ def test_the_time_left_never_rises_while_the_pace_stays(specs, tmp_path, jobs):
 def test_without_a_pace_no_time_is_promised(specs, tmp_path):
     shown = Progress(specs, tmp_path, 1, Console(file=StringIO()))
     assert shown._footer([(spec, Status()) for spec in specs]) == "3 planned"
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_terminal_says_what_is_done_before_runs_begin(blobs, tmp_path, monkeypatch, terminal):
+    screen = StringIO()
+    monkeypatch.setattr(run_command, "open_console", lambda **_: Console(file=screen, force_terminal=terminal))
+    seen = []
+
+    def train(runs, todo, options, sweep, tell, watch):
+        seen.append(screen.getvalue())
+        with watch(runs, options.out, 1):
+            return []
+
+    monkeypatch.setattr(driver, "train", train)
+    planned = plan(Sweep(["concat"], [blobs], [0, 1]))
+    run_command.train(planned, LaunchOptions(out=tmp_path), dry_run=False, as_json=False)
+    assert ("Starting 2 of 2 runs" in seen[0]) is terminal
+    assert ("planned" in screen.getvalue().removeprefix(seen[0])) is terminal, "the table takes its place"
+
+
+def test_planning_is_said_while_it_takes(blobs, tmp_path, monkeypatch):
+    screen = StringIO()
+    monkeypatch.setattr(run_command, "open_console", lambda **_: Console(file=screen, force_terminal=True))
+    monkeypatch.setattr(sweep, "plan", lambda _: screen.write("|") and plan(Sweep(["concat"], [blobs], [0])))
+    untyped = {name: option.default for name, option in signature(run_command.run).parameters.items()}
+    run_command.run(**untyped | {"methods": "concat", "datasets": str(blobs), "out": tmp_path, "dry_run": True})
+    assert run_command.PLANNING in screen.getvalue().partition("|")[0]

@@ -6,6 +6,7 @@ import json
 
 import pytest
 from benchmark.reports.budget import BudgetReport, equal_budget
+from benchmark.reports.capacity import capacity
 
 from benchmark.records import State
 from benchmark.tables.table import FAILED, MISSING
@@ -123,3 +124,28 @@ def test_runs_that_shared_their_machine_are_told_before_their_seconds_are_read(
     notes = equal_budget(comparison).notes
     assert any("2 of 2 runs shared their machine" in note for note in notes) is told
     assert notes[0].startswith("Warning") is told
+
+
+@pytest.mark.parametrize(
+    ("noted", "load", "warnings"),
+    [
+        ({"jobs": 1, "threads": 2, "cores": 2}, 2.4, []),
+        ({"jobs": 1, "threads": 2, "cores": 2}, 5.5, ["1 of 1 runs ended on a machine busy", "load 5.5 on 2 cores"]),
+        ({"jobs": 4, "threads": 1, "cores": 4}, 4.5, ["1 of 1 runs shared their machine with other runs"]),
+        ({"jobs": 1, "threads": 4, "cores": 64}, 15.0, []),  # most of it is free
+        ({"jobs": 1, "threads": 4, "cores": 64}, 40.0, ["load 40.0 on 64 cores"]),
+        ({"jobs": "many", "threads": None}, 9.0, []),
+        ({"jobs": 1, "threads": 2, "cores": 2}, None, []),  # by a version that noted no load
+    ],
+)
+def test_what_else_the_machine_did_is_told_before_seconds_are_read(
+    made_up, comparison_of, tmp_path, noted, load, warnings
+):
+    folder = made_up("concat")
+    (folder.path / "env.json").write_text(json.dumps({"host": "here", **noted}))
+    folder.write("record.json", folder.plain_record() | {"load": load})
+    (comparison,) = comparison_of(tmp_path)
+    for notes in (equal_budget(comparison).notes, capacity("blobs", [comparison]).notes):
+        said = " ".join(note for note in notes if note.startswith("Warning"))
+        assert bool(said) is bool(warnings)
+        assert all(words in said for words in warnings)

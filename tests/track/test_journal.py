@@ -99,7 +99,7 @@ def test_what_became_of_a_sweep_is_a_line_for_each_place_and_reason(sweep):
     assert "warning" in lines[2]
     assert "1 of 4 runs not mirrored: the mirror did not get to them; bench sync mirrors them" in lines[2]
     assert len(lines) == 4
-    assert "4 of 4 runs mirrored, such as tb" in lines[3]
+    assert f"4 of 4 runs mirrored, such as {found.job.out}/tb" in lines[3], "a place on this machine has its whole path"
 
 
 def test_what_an_earlier_sweep_left_is_not_of_this_one(sweep):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -61,6 +63,10 @@ def test_every_score_of_the_record_can_be_computed_from_the_predictions(done):
 def test_the_record_and_the_history_say_what_the_run_took(done):
     _, folder = done
     assert set(folder.plain_record()["memory"]) == {"process"}
+    assert folder.plain_record()["load"] >= 0
+    noted = folder.read_environment()
+    assert (noted["jobs"], noted["cores"]) == (1, os.cpu_count())
+    assert noted["load"] >= 0
     history = folder.read_history()
     assert [set(line["gradients"]) for line in history] == [{"audio", "video"}] * 4
     assert len({line["samples"] for line in history}) == 1
