@@ -141,6 +141,7 @@ ONCE = {f"s{seed} epoch {epoch}": 1 for seed in (0, 1) for epoch in range(EPOCHS
 def test_one_job_and_two_give_the_same_bytes(bench, held, tmp_path, undisturbed):
     assert bench(*held, "--seeds", "0-1", "--jobs", 2, "--out", "runs").rc == 0
     assert results(tmp_path / "runs") == undisturbed
+    assert {run.folder.read_environment()["jobs"] for run in scan(tmp_path / "runs")} == {2}
 
 
 @pytest.mark.full

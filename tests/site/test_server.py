@@ -20,6 +20,9 @@ from urllib.parse import quote
 import pytest
 
 from benchmark.errors import UserError
+from benchmark.launch.launch_options import LaunchOptions
+from benchmark.launch.sweep_record import write_sweep
+from benchmark.plan.sweep import Sweep, plan
 from benchmark.records import State
 from benchmark.site.reading import FILES
 from benchmark.site.server import Server
@@ -214,6 +217,12 @@ def test_a_run_that_goes_on_is_seen_to(root, serve, made_up):
     assert "interrupted" in ask()[1]
     folder.append_history({"epoch": 2, "valid": {"fused": {"accuracy": 0.987}}})
     assert "to 98.7 %" in ask()[1]
+
+
+def test_runs_that_no_worker_has_begun_are_shown(tmp_path, serve, blobs):
+    planned = plan(Sweep(["concat", "late_sum"], [blobs], range(6))).runs
+    write_sweep(LaunchOptions(out=tmp_path), {}, planned)
+    assert [row.state for row, _ in serve(tmp_path).server.site._look()[0]] == [State.PLANNED] * 12
 
 
 def test_what_is_removed_is_gone_and_what_comes_is_there(root, serve, whole_run):
