@@ -119,12 +119,12 @@ def test_what_an_older_core_or_data_set_made_stands_apart_and_is_not_ranked(made
 
 
 @pytest.mark.full
-def test_a_plugin_edited_between_two_seeds_makes_no_row_of_two_codes(bench, tmp_path):
+def test_a_plugin_edited_between_two_seeds_makes_no_row_of_two_codes(bench, tmp_path, blobs):
     """The public report of seeds of two codes, whole: train, edit, train, report."""
     mine = tmp_path / "mine.py"
     text = "from benchmark.methods.concat import Concat\nclass Mine(Concat):\n    shift = 0.0\n"
     mine.write_text(text)
-    options = ("--methods", "./mine.py", "--datasets", "dialpad", "--epochs", 1, "--out", "results")
+    options = ("--methods", "./mine.py", "--datasets", blobs, "--epochs", 1, "--out", "results", "--on", "inline")
     assert bench("run", *options, "--seeds", "0-1").rc == 0
     mine.write_text(text.replace("0.0", "1.0"))
     assert bench("run", *options, "--seeds", 2).rc == 0

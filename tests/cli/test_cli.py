@@ -27,8 +27,8 @@ def again(blobs):
 
 
 def snapshot(folder):
-    """Return modification time and content of every file of a folder but the locks."""
-    files = [path for path in folder.rglob("*") if path.is_file() and path.name != ".lock"]
+    """Return modification time and content of every file of a folder but locks, and the heartbeats of slow runs."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name not in (".lock", ".heartbeat")]
     return {str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
 
 
