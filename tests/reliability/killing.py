@@ -34,6 +34,8 @@ WRITES = {"os.rename": 1, "os.remove": 0, "os.link": 1, "os.mkdir": 0, "os.rmdir
 """{audit event: place of the path that it changes among its arguments}"""
 TIMES = ("record.json", "history.jsonl", "env.json", "status.json")
 """Files that hold times and attempts; of the record, all else is compared."""
+COSTS = ("seconds", "gpu_seconds", "memory", "load")
+"""Of a record: what an attempt cost, and what else its machine did."""
 
 
 def train(folder: Path) -> None:
@@ -117,7 +119,7 @@ def outcome(folder: Path) -> dict[str, str]:
             content = b"there"
         elif path.name == "record.json":
             record = json.loads(path.read_text())
-            content = json.dumps({key: record[key] for key in record if key not in ("seconds", "memory")}).encode()
+            content = json.dumps({key: record[key] for key in record if key not in COSTS}).encode()
         else:
             content = path.read_bytes()
         found["LITTER " * bool(LITTER.fullmatch(path.name)) + name] = hashlib.sha256(content).hexdigest()
